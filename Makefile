@@ -1,0 +1,35 @@
+# `make demo` and `make test` are all a newcomer needs; both set everything up first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint clean lock
+
+setup: .venv/.done ## .venv with the ottla command, and the servers' jars in a cache
+	@$(BIN)/ottla infra fetch
+
+.venv/.done: requirements.txt requirements-uv.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Ottla needs Python 3.11 or newer: call make PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## real Kafka and Cassandra, 200 real conversations, a table and a page of what happened
+	@$(BIN)/ottla demo
+
+test: setup lint ## every check and every test, on real servers
+	@$(BIN)/pytest
+
+lint: .venv/.done
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+
+lock: ## write the lock files again
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements.txt
+
+clean: ## stop what runs, forget all data
+	@test ! -x $(BIN)/ottla || $(BIN)/ottla infra down || true
+	@rm -rf .venv .ottla .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build dist tests/artifacts

@@ -1,0 +1,29 @@
+"""Time from one place, so that tests move it and clock steps can be tried.
+
+Wall time stamps events; monotonic time measures waits, because a wall clock may step.
+"""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What a part that needs time is given."""
+
+    def now_ms(self) -> int:
+        """Wall time, milliseconds since 1970 UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never step back; only differences mean anything."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now_ms(self) -> int:
+        """Wall time, milliseconds since 1970 UTC."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+        return time.monotonic()
