@@ -1,0 +1,33 @@
+"""[tenants] [accounts] [agents]: what `ottla apply` writes; the newest record of an id counts, one without a value deletes it."""
+
+from schemas.codec import Event
+
+
+class Tenant(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
+    """A customer of this installation."""
+
+    id: str
+    name: str = ""
+
+
+class Account(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
+    """A tenant's number on a channel. Empty token or app_secret: the installation's own; empty agent: the tenant's default."""
+
+    id: str
+    phone_number_id: str
+    tenant: str = "default"
+    token: str = ""
+    app_secret: str = ""
+    agent: str = ""
+
+
+class Agent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
+    """An AI agent. `kind` is `offline` (answers from `knowledge`, a JSON file's path) or `openai` (a model endpoint)."""
+
+    id: str
+    kind: str
+    tenant: str = "default"
+    model: str = ""
+    instructions: str = ""
+    knowledge: str = ""
+    fallback: str = ""

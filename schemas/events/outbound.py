@@ -1,0 +1,29 @@
+"""[outbound-*]: a message to send. The first record of an id counts; a second one is the same send again."""
+
+import msgspec
+
+from schemas.codec import Event
+from schemas.events.inbound import RecordPosition
+
+
+class OutboundEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
+    """One send; times are milliseconds since 1970 UTC.
+
+    `message` is the platform's own message object, such as `{"type":"text","text":{"body":"hello"}}`. `to` is the address exactly as the
+    platform gave it or the caller wrote it, `to_kind` says what it is: phone, user (a business-scoped user id) or group.
+    """
+
+    id: str
+    conversation: str
+    tenant: str
+    channel: str
+    account: str
+    to: str
+    to_kind: str
+    priority: str
+    message: msgspec.Raw
+    cause: str
+    step: str
+    created_at: int
+    agent: str = ""
+    raw: RecordPosition | None = None

@@ -1,0 +1,36 @@
+"""[raw] and [status]: one conversation's part of one webhook body.
+
+A part keeps the platform's own JSON of every item untouched (`items` are verbatim slices of the body) beside the metadata and contacts
+that came with it. One record for each conversation and body, so that a body that could be stored only in part is never reordered
+when the platform sends it again.
+"""
+
+import msgspec
+
+from schemas.codec import Event
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Neighbouring items of one kind out of one `changes[]` element of the body.
+
+    `kind` is what our channel calls them: message, status, echo, history, call, preference, error, change (a field without items of
+    its own, such as account_update) or unknown. `path` says where in the body the first one stood, such as `entry.0.changes.2.messages.5`.
+    """
+
+    kind: str
+    field: str
+    entry: str = ""
+    path: str = ""
+    metadata: msgspec.Raw | None = None
+    contacts: list[msgspec.Raw] = []
+    items: list[msgspec.Raw] = []
+
+
+class WebhookPart(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
+    """A record of [raw] or [status]; times are milliseconds since 1970 UTC."""
+
+    channel: str
+    account: str
+    conversation: str
+    received_at: int
+    changes: list[Change]

@@ -1,0 +1,143 @@
+"""The one table of topics: what each holds, who writes it, who reads it, how it is kept.
+
+`ottla topics create` makes exactly these, a test draws the README's flow from them, and no other place spells a topic's name.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+DAY_MS = 86_400_000
+MIB = 1 << 20
+
+# A webhook body has at most 4 MiB; one conversation's part of it, with metadata, fits into the record size of [raw].
+BODY_BYTES_MAX = 4 * MIB
+RECORD_BYTES_MAX = 6 * MIB
+
+PRIORITIES = ("critical", "high", "normal", "bulk")
+"""From first to last: a higher priority may overtake a lower one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """One topic: its record's key and event, its producers and consumers, and how it is kept."""
+
+    name: str
+    key: str
+    event: str
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    retention_ms: int | None  # None: compacted, the newest record of each key is kept
+    record_bytes_max: int = MIB
+    partitioning: Literal["conversation", "single"] = "conversation"  # as many as OTTLA_PARTITIONS says, or one
+    purpose: str
+
+    def named(self, prefix: str) -> str:
+        """Return the name on the broker."""
+        return prefix + self.name
+
+
+RAW = Topic(
+    name="raw",
+    key="conversation",
+    event="WebhookPart",
+    producers=("ingress",),
+    consumers=("streams", "history"),
+    retention_ms=14 * DAY_MS,
+    record_bytes_max=5 * MIB,
+    purpose="one conversation's part of a webhook body, as received",
+)
+STATUS = Topic(
+    name="status",
+    key="conversation",
+    event="WebhookPart",
+    producers=("ingress",),
+    consumers=("sender", "history"),
+    retention_ms=14 * DAY_MS,
+    record_bytes_max=5 * MIB,
+    purpose="delivery statuses, in the partition of the send they speak of",
+)
+INBOUND = Topic(
+    name="inbound",
+    key="conversation",
+    event="InboundEvent",
+    producers=("streams",),
+    consumers=("history",),
+    retention_ms=14 * DAY_MS,
+    record_bytes_max=5 * MIB,
+    purpose="every distinct item of [raw] with the decision that was made about it",
+)
+OUTBOUND = {
+    priority: Topic(
+        name=f"outbound-{priority}",
+        key="conversation",
+        event="OutboundEvent",
+        producers=("streams", "ingress"),
+        consumers=("sender", "history"),
+        retention_ms=14 * DAY_MS,
+        purpose=f"messages to send, {priority} priority",
+    )
+    for priority in PRIORITIES
+}
+SENT = Topic(
+    name="sent",
+    key="conversation",
+    event="SentEvent",
+    producers=("sender",),
+    consumers=("history",),
+    retention_ms=14 * DAY_MS,
+    purpose="what became of each send: accepted, rejected or unknown, with the text that left",
+)
+DEAD_LETTERS = Topic(
+    name="dead-letters",
+    key="conversation",
+    event="original bytes",
+    producers=("streams", "sender", "history"),
+    consumers=(),
+    retention_ms=35 * DAY_MS,
+    record_bytes_max=RECORD_BYTES_MAX,
+    purpose="what could not be handled: the original bytes, with cause and origin in the headers",
+)
+TENANTS = Topic(
+    name="tenants",
+    key="id",
+    event="Tenant",
+    producers=("ingress",),
+    consumers=("ingress", "streams", "sender"),
+    retention_ms=None,
+    partitioning="single",
+    purpose="tenants, the newest record of each id",
+)
+ACCOUNTS = Topic(
+    name="accounts",
+    key="id",
+    event="Account",
+    producers=("ingress",),
+    consumers=("ingress", "streams", "sender"),
+    retention_ms=None,
+    partitioning="single",
+    purpose="a tenant's numbers on a channel, the newest record of each id",
+)
+AGENTS = Topic(
+    name="agents",
+    key="id",
+    event="Agent",
+    producers=("ingress",),
+    consumers=("ingress", "streams"),
+    retention_ms=None,
+    partitioning="single",
+    purpose="AI agents, the newest record of each id",
+)
+CONVERSATIONS_CHANGELOG = Topic(
+    name="streams-conversations-changelog",
+    key="conversation",
+    event="ConversationRow",
+    producers=("streams",),
+    consumers=("streams",),
+    retention_ms=None,
+    record_bytes_max=5 * MIB,
+    purpose="the streams' table, the newest row of each conversation",
+)
+
+CONFIG_TOPICS = (TENANTS, ACCOUNTS, AGENTS)
+TOPICS = (RAW, STATUS, INBOUND, *OUTBOUND.values(), SENT, DEAD_LETTERS, *CONFIG_TOPICS, CONVERSATIONS_CHANGELOG)
+"""Every topic of an installation."""
