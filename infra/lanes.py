@@ -1,0 +1,141 @@
+"""Lanes and watermark: order inside a conversation, thousands of conversations side by side, offsets committed only when safe.
+
+A lane is one conversation's queue inside a process. Items of a lane are handled one wake-up after the other, lanes side by side.
+A watermark is the offset of a partition below which everything is done; nothing above it may ever be committed.
+Both know nothing of Kafka or Faust: `streams` hosts them under Faust, `sinks` and replay on aiokafka.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Handle = Callable[[Sequence[T]], Awaitable[None]]
+
+
+class Watermark:
+    """Tracks one partition: offsets begin in order, end in any order, and `position` only ever moves over ended ones.
+
+    Gaps between offsets (compaction, transaction markers) are no holes: only offsets that were begun are waited for.
+    """
+
+    def __init__(self) -> None:
+        self._open: deque[int] = deque()
+        self._ended: set[int] = set()
+        self.position: int | None = None
+
+    def begin(self, offset: int) -> None:
+        """Note that the work on `offset` starts; ValueError if it is not above all before it: delivery went back."""
+        if self._open and offset <= self._open[-1]:
+            raise ValueError(f"offset {offset} after {self._open[-1]}")
+        self._open.append(offset)
+
+    def end(self, offset: int) -> bool:
+        """Note that the work on `offset` is done; return whether `position` (the next offset to commit) moved."""
+        self._ended.add(offset)
+        moved = False
+        while self._open and self._open[0] in self._ended:
+            first = self._open.popleft()
+            self._ended.discard(first)
+            self.position = first + 1
+            moved = True
+        return moved
+
+    @property
+    def span(self) -> int:
+        """How many offsets are begun and not yet below the watermark; a crash would repeat them."""
+        return len(self._open)
+
+
+class _Lane(Generic[T]):
+    __slots__ = ("inside", "queue", "task")
+
+    def __init__(self) -> None:
+        self.queue: deque[T] = deque()
+        self.inside = 0
+        self.task: asyncio.Task[None] | None = None
+
+
+class Lanes(Generic[T]):
+    """Runs `handle` over the items of each lane in order, over different lanes at once, with at most `limit` items inside.
+
+    `handle` gets what had queued up in the lane, at most `batch_max` items. It must deal with its own errors: one that escapes is a defect
+    of the process, so it stops the lane where it is and is given to `on_fatal`; nothing of that lane is handled after it.
+    """
+
+    def __init__(self, handle: Handle[T], *, limit: int, on_fatal: Callable[[BaseException], None], batch_max: int = 1) -> None:
+        self._handle = handle
+        self._limit = limit
+        self._batch_max = batch_max
+        self._on_fatal = on_fatal
+        self._lanes: dict[Hashable, _Lane[T]] = {}
+        self._inside = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        """How many items are inside: queued or being handled."""
+        return self._inside
+
+    async def submit(self, key: Hashable, item: T) -> None:
+        """Queue the item behind the others of its lane; waits while `limit` items are inside."""
+        while self._inside >= self._limit:
+            self._room.clear()
+            await self._room.wait()
+        self._inside += 1
+        self._idle.clear()
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane()
+            lane.task = asyncio.create_task(self._run(key, lane), name="lane")
+        lane.queue.append(item)
+        lane.inside += 1
+
+    async def _run(self, key: Hashable, lane: _Lane[T]) -> None:
+        queue = lane.queue
+        try:
+            while queue:
+                batch = [queue.popleft() for _ in range(min(len(queue), self._batch_max))]
+                try:
+                    await self._handle(batch)
+                finally:
+                    self._leave(lane, len(batch))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever escapes a handler must stop the process, not vanish in a task
+            self._on_fatal(error)
+        finally:
+            self._leave(lane, lane.inside)
+            queue.clear()
+            if self._lanes.get(key) is lane:
+                del self._lanes[key]
+
+    def _leave(self, lane: _Lane[T], count: int) -> None:
+        lane.inside -= count
+        self._inside -= count
+        if self._inside < self._limit:
+            self._room.set()
+        if self._inside == 0:
+            self._idle.set()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing is inside; return whether that came true within `timeout_s` seconds."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def cancel(self, which: Callable[[Hashable], bool] = lambda _: True) -> None:
+        """Stop the lanes whose key `which` picks, wherever their handlers are, and forget what they held."""
+        lanes = [self._lanes.pop(key) for key in [key for key in self._lanes if which(key)]]
+        for lane in lanes:
+            if lane.task is not None:
+                lane.task.cancel()
+        await asyncio.gather(*(lane.task for lane in lanes if lane.task is not None), return_exceptions=True)
+        for lane in lanes:
+            # A task that was cancelled before its first step never ran its `finally`.
+            self._leave(lane, lane.inside)

@@ -1,0 +1,175 @@
+"""infra.lanes: order in a lane, lanes side by side, bounds, and a watermark that never passes unfinished work."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from infra.lanes import Lanes, Watermark
+
+
+def fail(error: BaseException) -> None:
+    raise AssertionError(error)
+
+
+class TestWatermark:
+    def test_position_waits_for_the_oldest_unfinished_offset(self) -> None:
+        """The position stays below an unfinished offset however much above it is done."""
+        mark = Watermark()
+        for offset in (5, 6, 7):
+            mark.begin(offset)
+        assert not mark.end(7)
+        assert not mark.end(6)
+        assert mark.position is None
+        assert mark.span == 3
+        assert mark.end(5)
+        assert mark.position == 8
+        assert mark.span == 0
+
+    def test_gaps_in_the_log_are_no_holes(self) -> None:
+        """Offsets that were never delivered (compaction, markers) are not waited for."""
+        mark = Watermark()
+        for offset in (10, 13):
+            mark.begin(offset)
+        mark.end(10)
+        assert mark.position == 11
+        mark.end(13)
+        assert mark.position == 14
+
+    def test_going_back_is_refused(self) -> None:
+        """A delivery that goes back in one assignment is a defect and is shown as one."""
+        mark = Watermark()
+        mark.begin(3)
+        with pytest.raises(ValueError, match="offset 3 after 3"):
+            mark.begin(3)
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_any_order_of_ends(self, seed: int) -> None:
+        """Whatever the order of ends, the position is one above the highest offset below which all ended."""
+        chance = random.Random(seed)
+        offsets = sorted(chance.sample(range(1000), 200))
+        mark = Watermark()
+        for offset in offsets:
+            mark.begin(offset)
+        ended = set()
+        for offset in chance.sample(offsets, len(offsets)):
+            mark.end(offset)
+            ended.add(offset)
+            below = next((i for i, each in enumerate(offsets) if each not in ended), len(offsets))
+            assert mark.position == (offsets[below - 1] + 1 if below else None)
+
+
+class TestLanes:
+    @pytest.mark.parametrize(("seed", "batch_max"), [(1, 1), (2, 7)])
+    async def test_order_inside_a_lane(self, seed: int, batch_max: int) -> None:
+        """Items of a lane are handled in the order they came, whatever handlers wait for."""
+        chance = random.Random(seed)
+        seen: dict[str, list[int]] = {}
+
+        async def handle(items: Sequence[tuple[str, int]]) -> None:
+            for key, number in items:
+                for _ in range(chance.randrange(4)):
+                    await asyncio.sleep(0)
+                seen.setdefault(key, []).append(number)
+
+        lanes = Lanes(handle, limit=50, batch_max=batch_max, on_fatal=fail)
+        for number in range(2000):
+            await lanes.submit(key := f"c{chance.randrange(40)}", (key, number))
+        assert await lanes.drain(10)
+        assert sum(map(len, seen.values())) == 2000
+        assert all(numbers == sorted(numbers) for numbers in seen.values())
+
+    async def test_a_slow_lane_holds_up_itself_only(self) -> None:
+        """While one lane waits, all others go on."""
+        gate, others_done = asyncio.Event(), asyncio.Event()
+        done: list[str] = []
+
+        async def handle(items: Sequence[str]) -> None:
+            if items[0] == "slow":
+                await gate.wait()
+            done.extend(items)
+            if len(done) == 500:
+                others_done.set()
+
+        lanes = Lanes(handle, limit=1000, on_fatal=fail)
+        await lanes.submit("slow", "slow")
+        for number in range(500):
+            await lanes.submit(number % 100, str(number))
+        await asyncio.wait_for(others_done.wait(), 5)
+        assert "slow" not in done
+        gate.set()
+        assert await lanes.drain(5)
+        assert done[-1] == "slow"
+
+    async def test_submit_waits_when_full(self) -> None:
+        """No more than `limit` items are inside; the submitter waits, which is the backpressure."""
+        gate = asyncio.Event()
+
+        async def handle(_: Sequence[int]) -> None:
+            await gate.wait()
+
+        lanes = Lanes(handle, limit=3, on_fatal=fail)
+        for number in range(3):
+            await lanes.submit(number, number)
+        blocked = asyncio.create_task(lanes.submit(9, 9))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not blocked.done()
+        assert len(lanes) == 3
+        gate.set()
+        await asyncio.wait_for(blocked, 5)
+        assert await lanes.drain(5)
+
+    async def test_a_batch_holds_what_had_queued_up(self) -> None:
+        """A handler that can take several gets all that waited, in order, up to the bound."""
+        gate = asyncio.Event()
+        batches: list[list[int]] = []
+
+        async def handle(items: Sequence[int]) -> None:
+            await gate.wait()
+            batches.append(list(items))
+
+        lanes = Lanes(handle, limit=100, batch_max=4, on_fatal=fail)
+        for number in range(10):
+            await lanes.submit("one", number)
+            await asyncio.sleep(0)
+        gate.set()
+        assert await lanes.drain(5)
+        assert batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
+
+    async def test_an_escaped_error_stops_its_lane_and_is_told(self) -> None:
+        """After an error that a handler let out, nothing of that lane is handled and the process hears of it."""
+        told: list[BaseException] = []
+        handled: list[int] = []
+
+        async def handle(items: Sequence[int]) -> None:
+            await asyncio.sleep(0)
+            if items[0] == 1:
+                raise RuntimeError("defect")
+            handled.extend(items)
+
+        lanes = Lanes(handle, limit=100, on_fatal=told.append)
+        for number in range(4):
+            await lanes.submit("one", number)
+        assert await lanes.drain(5)
+        assert handled == [0]
+        assert [str(error) for error in told] == ["defect"]
+
+    async def test_cancel_stops_the_chosen_lanes(self) -> None:
+        """Cancelling picks lanes by key, ends their handlers, forgets their queues and leaves the others alone."""
+        gate = asyncio.Event()
+        done: list[int] = []
+
+        async def handle(items: Sequence[int]) -> None:
+            await gate.wait()
+            done.extend(items)
+
+        lanes = Lanes(handle, limit=100, on_fatal=fail)
+        for number in range(6):
+            await lanes.submit(number % 2, number)
+        await lanes.cancel(lambda key: key == 0)
+        assert len(lanes) == 3
+        gate.set()
+        assert await lanes.drain(5)
+        assert done == [1, 3, 5]
