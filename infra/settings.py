@@ -16,11 +16,13 @@ from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.errors import UsageError
+
 ENV_FILE = Path(".env")
 _MADE_ON_FIRST_RUN = ("whatsapp_app_secret", "whatsapp_verify_token", "whatsapp_token", "admin_key")
 
 
-class SettingsError(Exception):
+class SettingsError(UsageError):
     """A setting that cannot be used; its text is one sentence that says what to change."""
 
 
@@ -109,9 +111,7 @@ def _check_env_file(path: Path) -> None:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
     for binding in bindings:
         if binding.error or (binding.key and binding.value is None):
-            raise SettingsError(
-                f"{path} line {binding.original.line} is not NAME=value: {binding.original.string.strip()[:40]!r}."
-            )
+            raise SettingsError(f"{path} line {binding.original.line} is not NAME=value: {binding.original.string.strip()[:40]!r}.")
 
 
 def _made_secrets(home: Path) -> dict[str, str]:
