@@ -129,13 +129,18 @@ class Lanes(Generic[T]):
             return False
         return True
 
-    async def cancel(self, which: Callable[[Hashable], bool] = lambda _: True) -> None:
-        """Stop the lanes whose key `which` picks, wherever their handlers are, and forget what they held."""
+    async def retire(self, which: Callable[[Hashable], bool] = lambda _: True, *, timeout_s: float = 0.0) -> None:
+        """Empty the lanes whose key `which` picks: forget what they queued, let running handlers end, cancel them after `timeout_s`."""
         lanes = [self._lanes.pop(key) for key in [key for key in self._lanes if which(key)]]
+        tasks = [lane.task for lane in lanes if lane.task is not None]
         for lane in lanes:
-            if lane.task is not None:
-                lane.task.cancel()
-        await asyncio.gather(*(lane.task for lane in lanes if lane.task is not None), return_exceptions=True)
+            self._leave(lane, len(lane.queue))
+            lane.queue.clear()
+        if tasks and timeout_s > 0:
+            await asyncio.wait(tasks, timeout=timeout_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for lane in lanes:
             # A task that was cancelled before its first step never ran its `finally`.
             self._leave(lane, lane.inside)

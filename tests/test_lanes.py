@@ -156,8 +156,8 @@ class TestLanes:
         assert handled == [0]
         assert [str(error) for error in told] == ["defect"]
 
-    async def test_cancel_stops_the_chosen_lanes(self) -> None:
-        """Cancelling picks lanes by key, ends their handlers, forgets their queues and leaves the others alone."""
+    async def test_retire_stops_the_chosen_lanes(self) -> None:
+        """Retiring picks lanes by key, ends their handlers, forgets their queues and leaves the others alone."""
         gate = asyncio.Event()
         done: list[int] = []
 
@@ -168,8 +168,29 @@ class TestLanes:
         lanes = Lanes(handle, limit=100, on_fatal=fail)
         for number in range(6):
             await lanes.submit(number % 2, number)
-        await lanes.cancel(lambda key: key == 0)
+        await lanes.retire(lambda key: key == 0)
         assert len(lanes) == 3
         gate.set()
         assert await lanes.drain(5)
         assert done == [1, 3, 5]
+
+    async def test_retire_lets_a_running_handler_end(self) -> None:
+        """With a timeout, what is being handled is finished and what is queued is not started."""
+        started, gate = asyncio.Event(), asyncio.Event()
+        done: list[int] = []
+
+        async def handle(items: Sequence[int]) -> None:
+            started.set()
+            await gate.wait()
+            done.extend(items)
+
+        lanes = Lanes(handle, limit=100, on_fatal=fail)
+        for number in range(3):
+            await lanes.submit("one", number)
+        await started.wait()
+        retiring = asyncio.create_task(lanes.retire(timeout_s=5))
+        await asyncio.sleep(0)
+        gate.set()
+        await retiring
+        assert done == [0]
+        assert len(lanes) == 0

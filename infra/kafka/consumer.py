@@ -1,0 +1,207 @@
+"""A consumer group member that hosts lanes on aiokafka: used by the sinks and by replay.
+
+What it takes care of, because aiokafka's defaults would lose or double records: offsets are committed by hand and only below the
+watermark; when partitions are taken away, running handlers may end, what is queued is dropped and the rest is committed; records that were
+fetched before a rebalance are not started after it. Partitions are assigned by range, so that with equal partition counts the same number
+of every topic goes to the same member.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalOperation, IllegalStateError, KafkaError
+
+from infra.kafka.record import Record
+from infra.lanes import Lanes, Watermark
+from infra.settings import Settings
+from schemas.topics import Topic
+
+log = structlog.get_logger()
+
+_COMMIT_INTERVAL_S = 0.3
+_RETIRE_S = 8.0
+_DAY_MS = 86_400_000
+
+Taken = Callable[[set[int]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    record: Record
+    source: TopicPartition
+    mark: Watermark
+
+
+class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types
+    """Reads topics as a member of a group and hands each conversation's records, in order, to `handle`.
+
+    `handle` gets records of one key that had queued up (at most `batch_max`) and deals with their errors itself; one that escapes goes to
+    `on_fatal`, and the offset stays where it is. `taken`, if given, is awaited with partition numbers that were newly assigned, before
+    any of their records is handled. `ready` is set once partitions (perhaps none) were assigned.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        group: str,
+        topics: Sequence[Topic],
+        handle: Callable[[Sequence[Record]], Awaitable[None]],
+        on_fatal: Callable[[BaseException], None],
+        limit: int = 4096,
+        batch_max: int = 1,
+        taken: Taken | None = None,
+    ) -> None:
+        self._settings = settings
+        self._prefix = settings.topic_prefix
+        self._group = settings.topic_prefix + group
+        self._topics = topics
+        self._handle = handle
+        self._on_fatal = on_fatal
+        self._taken = taken
+        self._marks: dict[TopicPartition, Watermark] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._commit_lock = asyncio.Lock()
+        self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=on_fatal)
+        self._consumer: Any = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ready = asyncio.Event()
+
+    async def start(self) -> None:
+        """Join the group and begin; raises aiokafka's KafkaError when no broker answers."""
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka,
+            client_id=f"{self._settings.worker}-{self._group}",
+            group_id=self._group,
+            group_instance_id=f"{self._settings.worker}-{self._group}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=1_000,
+            rebalance_timeout_ms=30_000,
+            # Ours may rightly wait long for room; whether it still moves is watched by lag, not by the time between two fetches.
+            max_poll_interval_ms=_DAY_MS,
+            max_partition_fetch_bytes=1 << 20,
+            fetch_max_bytes=16 << 20,
+            retry_backoff_ms=100,
+            metadata_max_age_ms=30_000,
+        )
+        self._consumer.subscribe([topic.named(self._prefix) for topic in self._topics], listener=self)
+        await self._consumer.start()
+        self._tasks = [
+            asyncio.create_task(self._guard(self._take()), name=f"take {self._group}"),
+            asyncio.create_task(self._guard(self._commit_often()), name=f"commit {self._group}"),
+        ]
+
+    async def stop(self, timeout_s: float = _RETIRE_S) -> None:
+        """Let running handlers end within `timeout_s` seconds, commit what is done, and stop."""
+        if self._consumer is None:
+            return
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._lanes.retire(timeout_s=timeout_s)
+        await self._commit(self._marks)
+        await self._consumer.stop()
+
+    @property
+    def in_flight(self) -> int:
+        """How many records are queued or being handled."""
+        return len(self._lanes)
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a dead loop must stop the process, not vanish in a task
+            self._on_fatal(error)
+
+    async def _take(self) -> None:
+        while True:
+            fetched = await self._consumer.getmany(timeout_ms=1_000, max_records=1_000)
+            marks = {partition: self._marks.get(partition) for partition in fetched}
+            for partition, records in fetched.items():
+                mark = marks[partition]
+                topic = partition.topic.removeprefix(self._prefix)
+                for record in records:
+                    if mark is None or self._marks.get(partition) is not mark:
+                        break  # taken away while we waited: its next owner reads from the committed offset
+                    mark.begin(record.offset)
+                    work = _Work(_seen(record, topic), partition, mark)
+                    await self._lanes.submit((partition.partition, record.key), work)
+
+    async def _run_lane(self, batch: Sequence[_Work]) -> None:
+        # What slipped into a lane while its partition was being taken away is its next owner's.
+        ours = [work for work in batch if self._marks.get(work.source) is work.mark]
+        if not ours:
+            return
+        await self._handle([work.record for work in ours])
+        for work in ours:
+            work.mark.end(work.record.offset)
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_INTERVAL_S)
+            await self._commit(self._marks)
+
+    async def _commit(self, marks: Mapping[TopicPartition, Watermark]) -> None:
+        async with self._commit_lock:
+            offsets = {
+                partition: mark.position
+                for partition, mark in marks.items()
+                if mark.position is not None and self._committed.get(partition) != mark.position
+            }
+            if not offsets:
+                return
+            try:
+                await self._consumer.commit(offsets)
+            except (CommitFailedError, IllegalStateError, IllegalOperation):
+                # The partitions went to somebody else in the meantime: they repeat what was not committed, by its ids harmlessly.
+                log.info("commit refused, partitions moved", group=self._group)
+            except KafkaError as error:
+                log.warning("commit failed, will be repeated", group=self._group, error=str(error))
+            else:
+                self._committed.update(offsets)
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Let running handlers of these partitions end, commit, and forget them (aiokafka calls this before a rebalance)."""
+        if not revoked:
+            return
+        numbers = {partition.partition for partition in revoked}
+        leaving = {partition: self._marks.pop(partition) for partition in revoked if partition in self._marks}
+        await self._lanes.retire(lambda key: key[0] in numbers, timeout_s=_RETIRE_S)  # type: ignore[index]
+        await self._commit(leaving)
+        for partition in revoked:
+            self._committed.pop(partition, None)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Start afresh with these partitions (aiokafka calls this after a rebalance, before it fetches)."""
+        self._marks = {partition: Watermark() for partition in assigned}
+        self._committed.clear()
+        if self._taken is not None and assigned:
+            try:
+                await self._taken({partition.partition for partition in assigned})
+            except Exception as error:  # noqa: BLE001  # what must be known before sending could not be read: stop, never send blindly
+                self._marks = {}
+                self._on_fatal(error)
+                return
+        self.ready.set()
+
+
+def _seen(record: Any, topic: str) -> Record:
+    return Record(
+        topic=topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key or b"",
+        value=record.value or b"",
+        headers=list(record.headers),
+        timestamp_ms=record.timestamp,
+    )

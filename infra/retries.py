@@ -1,0 +1,57 @@
+"""Retries of a whole event: a few tries for what may be wrong with the event, endless patience for a dependency that is away."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+log = structlog.get_logger()
+
+R = TypeVar("R")
+
+_JITTER = 0.2
+
+
+class AwayError(Exception):
+    """A dependency cannot be reached. Nothing is wrong with the event, so this is no try: it waits and goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How often and how long: `tries` for an event, the first wait, the factor to the next, and the longest wait for what is away."""
+
+    tries: int = 3
+    first_delay_s: float = 5.0
+    factor: float = 2.0
+    away_delay_s: float = 0.5
+    away_delay_s_max: float = 5.0
+
+
+async def with_retries(
+    attempt: Callable[[], Awaitable[R]], *, patience: Patience, what: str, final: tuple[type[Exception], ...] = ()
+) -> tuple[R, int]:
+    """Return what `attempt` returns and the number of tries it took.
+
+    Raises the last error when the tries are used up, and an error of the `final` types at once. AwayError never uses up a try.
+    """
+    tries, away = 0, 0
+    while True:
+        try:
+            return await attempt(), tries + 1
+        except AwayError as error:
+            away += 1
+            delay = min(patience.away_delay_s * 2 ** min(away - 1, 10), patience.away_delay_s_max)
+            if away == 1 or away % 20 == 0:
+                log.warning("waiting for a dependency", what=what, error=str(error), attempts=away)
+        except final:
+            raise
+        except Exception as error:
+            tries += 1
+            if tries >= patience.tries:
+                raise
+            delay = patience.first_delay_s * patience.factor ** (tries - 1)
+            log.warning("will try again", what=what, error=f"{type(error).__name__}: {error}", tries=tries, delay_s=delay)
+        await asyncio.sleep(delay * (1 + _JITTER * random.random()))  # noqa: S311  # jitter, no secret
