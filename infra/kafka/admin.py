@@ -7,7 +7,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -16,6 +16,7 @@ from confluent_kafka.admin import (
     ConfigResource,
     ConfigSource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -131,7 +132,7 @@ def _create_topics(settings: Settings) -> list[str]:
     replication = settings.replication or min(_REPLICATION_MAX, len(metadata.brokers))
     made = _make(client, [row for row in rows if not row.partitions], replication=replication)
     _raise_limits(client, [row for row in rows if row.partitions])
-    _wait_until_known(client, settings)
+    _wait_until_usable(client, settings)
     return made
 
 
@@ -201,15 +202,24 @@ def _entries_to_raise(row: TopicOnBroker, actual: dict[str, str]) -> list[Config
     ]
 
 
-def _wait_until_known(client: AdminClient, settings: Settings) -> None:
-    """Wait until the broker's own metadata has all topics: it learns of them a moment after the controller made them."""
+def _wait_until_usable(client: AdminClient, settings: Settings) -> None:
+    """Wait until the brokers know and lead all partitions, which is a moment after the controller made them."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         rows = _topics_on_broker(settings, _metadata(client, settings, TIMEOUT_S))
         _refuse_other_partitions(rows)
-        missing = [row.name for row in rows if not row.partitions]
-        if not missing:
+        if all(row.partitions for row in rows) and _led(client, rows):
             return
         if time.monotonic() > deadline:
-            raise TopicsError(f"Kafka made the topics but does not show {missing[0]} yet: try again.")
+            raise TopicsError(f"Kafka at {settings.kafka} made the topics but does not serve them all yet: try again.")
         time.sleep(0.05)
+
+
+def _led(client: AdminClient, rows: list[TopicOnBroker]) -> bool:
+    latest = {TopicPartition(row.name, partition): OffsetSpec.latest() for row in rows for partition in range(row.partitions)}
+    try:
+        for future in client.list_offsets(latest, request_timeout=TIMEOUT_S).values():
+            future.result()
+    except KafkaException:
+        return False
+    return True

@@ -1,0 +1,178 @@
+"""Tenants, accounts and agents as they are applied now: this process's copy of the three compacted topics, always fresh.
+
+With nothing applied the tables are empty: every phone number id belongs to tenant `default`, and the installation's own agent answers.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from infra.errors import OttlaError
+from infra.kafka.admin import KafkaUnreachableError, TopicsError
+from infra.settings import Settings
+from schemas.codec import DecodeError, decode
+from schemas.events.config import Account, Agent, Tenant
+from schemas.topics import ACCOUNTS, CONFIG_TOPICS, TENANTS
+
+log = structlog.get_logger()
+
+DEFAULT_TENANT = "default"
+DEFAULT_AGENT = "default"
+
+Changed = Callable[[str, str], None]
+"""Called with the topic (`tenants`, `accounts` or `agents`) and the id of what was applied or deleted."""
+
+E = TypeVar("E", Tenant, Account, Agent)
+
+_POLL_MS = 500
+_RETRY_S = 1.0
+_FETCH_BYTES_MAX = 2 << 20
+
+
+class ConfigTables:
+    """Follows [tenants] [accounts] [agents] from their beginning; the dicts hold the newest record of each id.
+
+    Only the event loop that called `start` may read them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.tenants: dict[str, Tenant] = {}
+        self.accounts: dict[str, Account] = {}
+        self.agents: dict[str, Agent] = {}
+        self._settings = settings
+        self._by_number: dict[str, Account] | None = None
+        self._listeners: list[Changed] = []
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._topics = {TopicPartition(topic.named(settings.topic_prefix), 0): topic.name for topic in CONFIG_TOPICS}
+
+    async def start(self, *, timeout_s: float = 30.0) -> None:
+        """Read what is applied now and follow what comes; returns when everything applied before the call is in the tables.
+
+        KafkaUnreachableError or TopicsError if that cannot be done within `timeout_s`.
+        """
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=_FETCH_BYTES_MAX,
+            client_id="config-tables",
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._read_all(self._consumer)
+        except (KafkaError, TimeoutError) as error:
+            await self.stop()
+            raise KafkaUnreachableError(
+                f"Kafka at {self._settings.kafka} did not give the tenants, accounts and agents ({error or 'no answer in time'})."
+            ) from None
+        except OttlaError:
+            await self.stop()
+            raise
+        self._task = asyncio.create_task(self._follow(self._consumer), name="config-tables")
+
+    async def stop(self) -> None:
+        """Stop following; the tables stay as they are."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+
+    def on_change(self, listener: Changed) -> None:
+        """Call `listener` after each change from now on."""
+        self._listeners.append(listener)
+
+    def account_by_phone_number_id(self, phone_number_id: str) -> Account | None:
+        """Return the account of a number; None if none is applied, then it is the default tenant's."""
+        if self._by_number is None:
+            self._by_number = {account.phone_number_id: account for account in self.accounts.values()}
+        return self._by_number.get(phone_number_id)
+
+    def tenant_for(self, phone_number_id: str) -> str:
+        """Return the id of the tenant that a number belongs to."""
+        account = self.account_by_phone_number_id(phone_number_id)
+        return account.tenant if account else DEFAULT_TENANT
+
+    def agent_for(self, phone_number_id: str) -> Agent:
+        """Return the agent that answers on a number.
+
+        It is the one its account names, else the tenant's agent `default`, else the tenant's only agent, else the installation's own.
+        """
+        account = self.account_by_phone_number_id(phone_number_id)
+        named = self.agents.get(account.agent) if account else None
+        if named is not None:
+            return named
+        tenant = account.tenant if account else DEFAULT_TENANT
+        candidates = [agent for agent in self.agents.values() if agent.tenant == tenant]
+        for agent in candidates:
+            if agent.id == DEFAULT_AGENT:
+                return agent
+        return candidates[0] if len(candidates) == 1 else own_agent(self._settings, tenant=tenant)
+
+    async def _read_all(self, consumer: AIOKafkaConsumer) -> None:
+        await consumer.start()
+        missing = {partition.topic for partition in self._topics} - await consumer.topics()
+        if missing:
+            raise TopicsError(f"Topic {min(missing)} does not exist: run `ottla topics create`.")
+        consumer.assign(list(self._topics))
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(list(self._topics))
+        # The newest record of a log is never compacted away, so the position does reach the end.
+        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+            self._apply_all(await consumer.getmany(timeout_ms=_POLL_MS))
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            try:
+                self._apply_all(await consumer.getmany(timeout_ms=_POLL_MS))
+            except KafkaError as error:
+                log.warning("config_tables.read_failed", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    def _apply_all(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        for partition, records in batches.items():
+            for record in records:
+                self._apply(self._topics[partition], record)
+
+    def _apply(self, topic: str, record: ConsumerRecord) -> None:
+        key = (record.key or b"").decode("utf-8", "replace")
+        try:
+            self._put(topic, key, record.value)
+        except DecodeError as error:
+            log.warning("config_tables.record_skipped", topic=topic, offset=record.offset, key=key, error=str(error))
+            return
+        for listener in self._listeners:
+            try:
+                listener(topic, key)
+            except Exception:
+                log.exception("config_tables.listener_failed", topic=topic, key=key)
+
+    def _put(self, topic: str, key: str, value: bytes | None) -> None:
+        if topic == TENANTS.name:
+            _put(self.tenants, key, value, Tenant)
+        elif topic == ACCOUNTS.name:
+            _put(self.accounts, key, value, Account)
+            self._by_number = None
+        else:
+            _put(self.agents, key, value, Agent)
+
+
+def own_agent(settings: Settings, *, tenant: str = DEFAULT_TENANT) -> Agent:
+    """Return the agent of an installation that has none applied: the model if a URL is set, else the offline agent."""
+    return Agent(id=DEFAULT_AGENT, tenant=tenant, kind="openai" if settings.ai_url else "offline")
+
+
+def _put(table: dict[str, E], key: str, value: bytes | None, event_type: type[E]) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = decode(value, event_type)
