@@ -1,0 +1,1 @@
+"""Ingress: takes webhooks and API calls and publishes them to the log; answers reads from history."""

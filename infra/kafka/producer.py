@@ -56,6 +56,7 @@ class Producer:
             "log_level": 3,
         }
         self._delivered: deque[tuple[asyncio.Future[int], KafkaError | None, int]] = deque()
+        self._partitions: dict[str, int] = {}
         self._room = asyncio.Event()
         self._stopped = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -114,8 +115,15 @@ class Producer:
         """Send a record, wait for its acknowledgement and return its offset; ProduceError if there is none in time."""
         return await self.produce(topic, key=key, value=value, headers=headers, partition=partition)
 
-    async def partitions(self, topic: str, timeout_s: float = 5.0) -> int:
-        """Return how many partitions a topic has; ProduceError if the broker cannot be asked or does not have it."""
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has (fixed when it was made); ProduceError if the broker does not say."""
+        known = self._partitions.get(topic)
+        if known is None:
+            known = self._partitions[topic] = await self.ask_partitions(topic)
+        return known
+
+    async def ask_partitions(self, topic: str, timeout_s: float = 5.0) -> int:
+        """Ask the broker how many partitions a topic has; ProduceError if it does not answer or does not have it."""
         client = self._client
         if client is None:
             raise ProduceError("the producer was not started")

@@ -1,0 +1,121 @@
+"""POST /v1/messages -> [outbound-*]: a send asked for by an API call.
+
+An Idempotency-Key makes the id, so the same call again is the same send; without one every call is a send of its own.
+"""
+
+import re
+import secrets
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from infra.config_tables import ConfigTables
+from infra.kafka.producer import ProduceError, Producer
+from ingress.problems import problem
+from ingress.queue_position import QueuePositions
+from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
+from schemas.codec import cloud_event_headers, encode
+from schemas.events.outbound import OutboundEvent
+from schemas.ids import conversation_key, key_hash, send_id
+from schemas.topics import OUTBOUND
+
+_TEXT_LENGTH_MAX = 4096
+_KEY_LENGTH_MAX = 255
+_ADDRESS = re.compile(r"^\+?[0-9]{5,20}$")
+_USER_ID = re.compile(r"^[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}$")
+
+
+class Text(msgspec.Struct, forbid_unknown_fields=True):
+    """The platform's text object."""
+
+    body: str
+    preview_url: bool = False
+
+
+class SendRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The platform's own message object plus `account` and `priority`."""
+
+    account: str
+    to: str
+    type: str
+    text: Text
+    priority: str = "normal"
+
+
+class UnusableError(ValueError):
+    """A request that cannot be sent; the text says what to change."""
+
+
+async def post_message(request: Request) -> Response:
+    """Queue one text: 202 with its id and its place in the queue."""
+    key = request.headers.get("idempotency-key", "")
+    if len(key) > _KEY_LENGTH_MAX:
+        return problem(422, "Idempotency-Key too long", f"It may have {_KEY_LENGTH_MAX} characters.")
+    if request.query_params.get("mode", "queued") != "queued":
+        return problem(422, "Mode not supported", "Only queued sends are supported: leave `mode` out.")
+    try:
+        wanted = read_send_request(await read_body(request))
+    except (BodyTooLargeError, BodyTooSlowError, UnusableError) as error:
+        return problem(422, "Message not usable", str(error) or "The body is too large or too slow.")
+    state = request.app.state
+    event = outbound_event(wanted, tables=state.config, cause=key or secrets.token_hex(16), now_ms=state.clock.now_ms())
+    return await _queue(event, state.producer, state.queue_positions)
+
+
+async def _queue(event: OutboundEvent, producer: Producer, positions: QueuePositions) -> Response:
+    headers = cloud_event_headers(event_id=event.id, event_type="ottla.outbound", source="ingress", time_ms=event.created_at)
+    topic = OUTBOUND[event.priority].name
+    try:
+        partition = key_hash(event.conversation.encode()) % await producer.partitions(topic)
+        offset = await producer.send(topic, key=event.conversation.encode(), value=encode(event), headers=headers, partition=partition)
+    except ProduceError as error:
+        return problem(
+            503, "Not queued", f"The log did not acknowledge ({error}); send again with an Idempotency-Key.", {"Retry-After": "5"}
+        )
+    position = await positions.position(topic, partition, offset)
+    body = {"id": event.id, "conversation": event.conversation, "queued": True, "queuePosition": position}
+    return JSONResponse(body, status_code=202)
+
+
+def read_send_request(body: bytes) -> SendRequest:
+    """Return the request in a body; UnusableError with a sentence if it cannot be sent."""
+    try:
+        wanted = msgspec.json.decode(body, type=SendRequest)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise UnusableError(f"The body cannot be read: {error}.") from None
+    if wanted.type != "text":
+        raise UnusableError("`type` must be text.")
+    if not 0 < len(wanted.text.body) <= _TEXT_LENGTH_MAX:
+        raise UnusableError(f"`text.body` must have 1 to {_TEXT_LENGTH_MAX} characters.")
+    if not _ADDRESS.match(wanted.to) and not _USER_ID.match(wanted.to):
+        raise UnusableError("`to` must be a phone number with country code, or a business-scoped user id.")
+    if not wanted.account.isascii() or not wanted.account.isdigit():
+        raise UnusableError("`account` must be a phone number id, which has digits only.")
+    if wanted.priority not in OUTBOUND:
+        raise UnusableError(f"`priority` must be one of {', '.join(OUTBOUND)}.")
+    return wanted
+
+
+def outbound_event(wanted: SendRequest, *, tables: ConfigTables, cause: str, now_ms: int) -> OutboundEvent:
+    """Return the event for a request; the id comes from the conversation and the cause alone."""
+    account = tables.account_by_phone_number_id(wanted.account)
+    conversation = conversation_key(channel="wa", account=wanted.account, contact=wanted.to)
+    return OutboundEvent(
+        id=send_id(conversation=conversation, cause=cause, step="api"),
+        conversation=conversation,
+        tenant=account.tenant if account else "default",
+        channel="whatsapp",
+        account=wanted.account,
+        to=wanted.to,
+        to_kind="user" if _USER_ID.match(wanted.to) else "phone",
+        priority=wanted.priority,
+        message=msgspec.Raw(msgspec.json.encode({"type": "text", "text": wanted.text})),
+        cause=cause,
+        step="api",
+        created_at=now_ms,
+    )
+
+
+routes = [Route("/v1/messages", post_message, methods=["POST"])]

@@ -1,0 +1,136 @@
+"""The ingress as an ASGI application: `uvicorn ingress.app:app`.
+
+This file builds the real things and hands them to the routes; every other module takes what it needs as a parameter.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from infra.cassandra.session import Cassandra
+from infra.clock import SystemClock
+from infra.config_tables import ConfigTables
+from infra.errors import OttlaError
+from infra.kafka.producer import Producer
+from infra.servers.address import resolve_servers
+from infra.settings import Settings, load_settings
+from ingress import api_conversations, api_to_config, api_to_outbound, health, webhook_to_raw
+from ingress.auth import RequireKey
+from ingress.health import Readiness
+from ingress.problems import problem
+from ingress.queue_position import QueuePositions
+from ingress.webhook_to_raw import STORE_DEADLINE_S, WebhookToRaw
+from schemas.channels import CHANNELS
+
+log = structlog.get_logger()
+
+_RETRY_S = 2.0
+
+
+class InstallationSecrets:
+    """What may sign a webhook: the installation's own app secrets and those of the applied accounts."""
+
+    def __init__(self, settings: Settings, tables: ConfigTables) -> None:
+        self._own = settings.app_secrets
+        self._verify_token = settings.whatsapp_verify_token.get_secret_value()
+        self._tables = tables
+        self.complete = False  # until the accounts were read once, a refused signature may only be one we do not know yet
+
+    def app_secrets(self) -> Sequence[bytes]:
+        """Return every secret that is valid now."""
+        accounts = {account.app_secret.encode() for account in self._tables.accounts.values() if account.app_secret}
+        return (*self._own, *accounts.difference(self._own))
+
+    def verify_token(self) -> str:
+        """Return the token of the verification challenge."""
+        return self._verify_token
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Build what the routes need; come up also while Kafka or Cassandra is away, and say so in /readyz and /health."""
+    settings = getattr(app.state, "settings", None) or resolve_servers(load_settings())
+    producer = Producer(settings, client_id=f"{settings.worker}-ingress", delivery_timeout_s=STORE_DEADLINE_S)
+    await producer.start()
+    tables = ConfigTables(settings)
+    secrets = InstallationSecrets(settings, tables)
+    clock = SystemClock()
+    state = app.state
+    state.settings, state.producer, state.config, state.clock = settings, producer, tables, clock
+    state.webhook = WebhookToRaw(CHANNELS["whatsapp"], producer=producer, secrets=secrets, clock=clock)
+    state.readiness = Readiness.from_environment(producer)
+    state.queue_positions = QueuePositions(settings)
+    state.cassandra = None
+    state.started_at = time.monotonic()
+    background = [
+        asyncio.create_task(_read_config(tables, secrets), name="read config"),
+        asyncio.create_task(_connect_cassandra(state, settings), name="connect cassandra"),
+    ]
+    try:
+        yield
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await producer.stop()
+        await tables.stop()
+        if state.cassandra is not None:
+            await state.cassandra.close()
+
+
+async def _read_config(tables: ConfigTables, secrets: InstallationSecrets) -> None:
+    while not secrets.complete:
+        try:
+            await tables.start()
+        except OttlaError as error:
+            log.warning("accounts cannot be read yet", error=str(error))
+            await asyncio.sleep(_RETRY_S)
+        else:
+            secrets.complete = True
+
+
+async def _connect_cassandra(state: Any, settings: Settings) -> None:
+    while state.cassandra is None:
+        try:
+            state.cassandra = await Cassandra.connect(settings)
+        except OttlaError as error:
+            log.warning("history cannot be read yet", error=str(error))
+            await asyncio.sleep(_RETRY_S)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:  # noqa: PLR2004
+        return problem(404, "No such page", "See the README for the paths there are.")
+    return problem(status, "", str(error.detail) if isinstance(error, HTTPException) else "See the log of the ingress.")
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """Return the application; without settings it reads them from the environment when it starts."""
+    app = Starlette(
+        routes=[
+            *webhook_to_raw.routes,
+            *health.routes,
+            *api_to_outbound.routes,
+            *api_to_config.routes,
+            *api_conversations.routes,
+        ],
+        middleware=[Middleware(RequireKey)],
+        exception_handlers={HTTPException: _http_error, 500: _http_error},
+        lifespan=lifespan,
+    )
+    if settings is not None:
+        app.state.settings = settings
+    return app
+
+
+app = create_app()

@@ -1,0 +1,111 @@
+"""Health: /livez says the process runs, /readyz that it can do its work, /health what each dependency does, /metrics the numbers."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+
+import aiohttp
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from infra.kafka.producer import ProduceError, Producer
+from schemas.topics import RAW
+
+_PROBE_S = 2.0
+
+
+class Readiness:
+    """Whether the ingress may say that it is ready.
+
+    It needs the broker and its topics. Under `ottla up` it also waits until each other role was ready once (their /readyz are given in
+    OTTLA_READY_URLS): a first message that finds nobody to answer it would make a poor start. Later on every role stands for itself.
+    """
+
+    def __init__(self, producer: Producer, *, others: Sequence[str] = ()) -> None:
+        self._producer = producer
+        self._waiting_for = set(others)
+        self._asked_at = 0.0
+        self._has_topics = False
+        self.reason = "starting"
+
+    @classmethod
+    def from_environment(cls, producer: Producer) -> "Readiness":
+        """Return one that waits for the roles that `ottla up` names."""
+        return cls(producer, others=[url for url in os.environ.get("OTTLA_READY_URLS", "").split(",") if url])
+
+    async def check(self) -> bool:
+        """Tell whether the ingress can do its work now; `reason` says what is missing."""
+        if self._producer.fatal:
+            self.reason = f"the producer is broken: {self._producer.fatal}"
+            return False
+        if not self._has_topics or time.monotonic() - self._asked_at > _PROBE_S:
+            try:
+                await self._producer.ask_partitions(RAW.name, timeout_s=_PROBE_S)
+            except ProduceError as error:
+                self._has_topics, self.reason = False, f"Kafka: {error}"
+                return False
+            self._has_topics, self._asked_at = True, time.monotonic()
+        await self._ask_others()
+        self.reason = f"waiting for {', '.join(sorted(self._waiting_for))}" if self._waiting_for else "ready"
+        return not self._waiting_for
+
+    async def _ask_others(self) -> None:
+        if not self._waiting_for:
+            return
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as session:
+            for url in tuple(self._waiting_for):
+                try:
+                    async with session.get(url) as response:
+                        if response.status == 200:  # noqa: PLR2004
+                            self._waiting_for.discard(url)
+                except (aiohttp.ClientError, TimeoutError):
+                    continue
+
+
+async def livez(_: Request) -> Response:
+    """Answer that the process runs."""
+    return JSONResponse({"status": "alive"})
+
+
+async def readyz(request: Request) -> Response:
+    """Answer 200 when a webhook would be stored."""
+    readiness: Readiness = request.app.state.readiness
+    ready = await readiness.check()
+    return JSONResponse({"status": "ready" if ready else "starting", "reason": readiness.reason}, status_code=200 if ready else 503)
+
+
+async def health(request: Request) -> Response:
+    """Answer what each dependency does; 200 while webhooks are stored, even where reading is impaired."""
+    state = request.app.state
+    kafka, cassandra = await asyncio.gather(state.readiness.check(), _cassandra_answers(state.cassandra))
+    body = {
+        "status": "ok" if kafka and cassandra else "degraded" if kafka else "down",
+        "dependencies": {
+            "kafka": {"ok": kafka, "detail": state.readiness.reason},
+            "cassandra": {"ok": cassandra, "detail": "answers" if cassandra else "away: reading history is not possible"},
+        },
+        "uptime_s": round(time.monotonic() - state.started_at, 1),
+    }
+    return JSONResponse(body, status_code=200 if kafka else 503)
+
+
+async def _cassandra_answers(cassandra: object) -> bool:
+    if cassandra is None:
+        return False
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            await cassandra.execute("SELECT release_version FROM system.local")  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001  # whatever the driver raises, the answer is: it does not answer
+        return False
+    return True
+
+
+async def metrics(_: Request) -> Response:
+    """Answer this process's metrics."""
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/health", health), Route("/metrics", metrics)]

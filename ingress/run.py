@@ -1,0 +1,47 @@
+"""`ottla run ingress`: the ASGI application on uvicorn with uvloop and httptools."""
+
+import socket
+
+import uvicorn
+
+from infra.errors import OttlaError
+from infra.settings import Settings
+from ingress.app import create_app
+
+_DRAIN_S = 5
+_BACKLOG = 2048
+
+
+def run(settings: Settings, names: tuple[str, ...]) -> None:  # noqa: ARG001  # every role is run alike; this one has no parts to name
+    """Serve until SIGTERM; then finish the requests under way. OttlaError if the port cannot be used."""
+    listening = _listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_DRAIN_S,
+        h11_max_incomplete_event_size=16_384,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OttlaError(f"{host}:{port} cannot be listened on ({reason}): set OTTLA_HOST and OTTLA_PORT to a free address.") from None
+    listening.set_inheritable(True)
+    return listening
