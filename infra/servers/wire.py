@@ -1,0 +1,54 @@
+"""Ask a server in its own protocol whether it serves; a few bytes each, so that nothing has to be imported to wait for it."""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator
+
+_ANSWER_S = 5.0
+_GROUP = b"ottla-ready"
+_CQL_READY = 0x02
+
+
+async def kafka_serves(port: int) -> bool:
+    """Whether the broker can say who coordinates a consumer group.
+
+    More than an open port or metadata: for this answer the broker has been admitted by the controller, has made its topic of
+    offsets and has elected a leader in it, so that the first consumer of a role finds all that it needs.
+    """
+    # FindCoordinator (10), version 1, correlation id 1, client id, key, key type 0: a group.
+    body = struct.pack(">hhih5s", 10, 1, 1, 5, b"ottla") + struct.pack(">h", len(_GROUP)) + _GROUP + b"\0"
+    try:
+        async with asyncio.timeout(_ANSWER_S), _connected(port) as (reader, writer):
+            writer.write(struct.pack(">i", len(body)) + body)
+            (size,) = struct.unpack(">i", await reader.readexactly(4))
+            answer = await reader.readexactly(size)
+    except (OSError, EOFError, TimeoutError):
+        return False
+    # Correlation id, throttle time, error: 0 is none.
+    return len(answer) >= 10 and struct.unpack_from(">iih", answer)[2] == 0  # noqa: PLR2004 - 4 + 4 + 2 bytes
+
+
+async def cassandra_serves(port: int) -> bool:
+    """Whether the node takes a CQL client: it opens this port last, after it has joined its ring."""
+    options = struct.pack(">hh11sh5s", 1, 11, b"CQL_VERSION", 5, b"3.0.0")
+    # Protocol 4, no flags, stream 0, STARTUP (1); the answer's header: version, flags, stream, kind, then the length.
+    frame = struct.pack(">BBhBi", 4, 0, 0, 1, len(options)) + options
+    try:
+        async with asyncio.timeout(_ANSWER_S), _connected(port) as (reader, writer):
+            writer.write(frame)
+            header = await reader.readexactly(9)
+    except (OSError, EOFError, TimeoutError):
+        return False
+    return header[4] == _CQL_READY
+
+
+@contextlib.asynccontextmanager
+async def _connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

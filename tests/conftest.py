@@ -1,0 +1,60 @@
+"""What tests share: real servers once per session, and settings of one test's own on them."""
+
+import asyncio
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from infra.servers.local import Servers, start_servers
+from infra.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Real Kafka and Cassandra: those of OTTLA_KAFKA and OTTLA_CASSANDRA, else local ones of this session."""
+    home = tmp_path_factory.mktemp("servers")
+    kafka, cassandra = os.environ.get("OTTLA_KAFKA", ""), os.environ.get("OTTLA_CASSANDRA", "")
+    if kafka and cassandra:
+        yield Servers(home, kafka, cassandra)
+        return
+    started = asyncio.run(start_servers(_settings(home), die_with_parent=True))
+    try:
+        yield started
+    finally:
+        asyncio.run(started.stop())
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep settings of the person who runs the tests out of them."""
+    for name in [name for name in os.environ if name.startswith("OTTLA_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(servers: Servers, tmp_path: Path) -> Settings:
+    """Give settings on the real servers with topics, keyspace and home of this test alone."""
+    own = uuid.uuid4().hex[:8]
+    return _settings(tmp_path, kafka=servers.kafka, cassandra=servers.cassandra).model_copy(
+        update={"topic_prefix": f"t{own}-", "keyspace": f"t{own}"}
+    )
+
+
+def _settings(home: Path, *, kafka: str = "", cassandra: str = "") -> Settings:
+    return Settings(
+        home=home,
+        kafka=kafka,
+        cassandra=cassandra,
+        worker="test",
+        whatsapp_app_secret=SecretStr("test-app-secret"),
+        whatsapp_verify_token=SecretStr("test-verify-token"),
+        whatsapp_token=SecretStr("test-token"),
+        admin_key=SecretStr("test-admin-key"),
+        _env_file=None,
+    )
