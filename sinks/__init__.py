@@ -1,0 +1,1 @@
+"""Sinks: consumers with an effect outside Kafka. Each is one module that defines NAME and build; the runner finds them."""

@@ -1,0 +1,1 @@
+"""Streams: Faust hosts the decisions: dedupe, enrich, trigger, agent."""

@@ -1,0 +1,45 @@
+"""What a sink is, and what it is built from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from infra.clock import Clock
+from infra.config_tables import ConfigTables
+from infra.kafka.producer import Producer
+from infra.kafka.record import Record
+from infra.settings import Settings
+from schemas.topics import Topic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The real things a sink works with."""
+
+    settings: Settings
+    producer: Producer
+    config: ConfigTables
+    clock: Clock
+
+
+class Sink(Protocol):
+    """A consumer group with an effect outside Kafka."""
+
+    group: str
+    topics: Sequence[Topic]
+    batch_max: int
+
+    async def start(self) -> None:
+        """Get ready for the first record; OttlaError if a dependency is missing."""
+
+    async def taken(self, partitions: set[int]) -> None:
+        """Learn what must be known of newly assigned partitions before any of their records is handled."""
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        """Have the effect of records of one conversation, in order; a second time has no second effect.
+
+        Raises AwayError while a dependency is away, DecodeError for a record that is none (its siblings have had their effect).
+        """
+
+    async def stop(self) -> None:
+        """Let go of connections."""

@@ -1,0 +1,156 @@
+"""Runs sinks: finds them, hosts each in a consumer group of its own, retries what failed and dead-letters what cannot succeed."""
+
+import asyncio
+import importlib
+import pkgutil
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import structlog
+
+import sinks
+from infra.clock import SystemClock
+from infra.config_tables import ConfigTables
+from infra.errors import UsageError
+from infra.kafka.consumer import LaneConsumer
+from infra.kafka.producer import ProduceError, Producer
+from infra.kafka.record import Record
+from infra.metrics import DEAD_LETTERS, EVENTS, IN_FLIGHT
+from infra.retries import Patience, with_retries
+from infra.role_server import RoleServer
+from infra.settings import Settings
+from schemas.codec import DecodeError
+from schemas.events.dead_letter import DeadLetter, dead_letter_headers
+from schemas.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
+from sinks.base import Context, Sink
+
+log = structlog.get_logger()
+
+_DRAIN_S = 6.0
+_DELIVERY_S = 300.0
+
+Build = Callable[[Context], Sink]
+
+
+def sinks_by_name() -> dict[str, Build]:
+    """Return the builders of all sinks: the modules of this package that define NAME and build."""
+    found: dict[str, Build] = {}
+    for info in pkgutil.iter_modules(sinks.__path__):
+        module = importlib.import_module(f"sinks.{info.name}")
+        if hasattr(module, "NAME") and hasattr(module, "build"):
+            found[module.NAME] = module.build
+    return found
+
+
+class SinkHost:
+    """One sink in its consumer group."""
+
+    def __init__(self, sink: Sink, context: Context, *, on_fatal: Callable[[BaseException], None], patience: Patience) -> None:
+        self._sink = sink
+        self._context = context
+        self._patience = patience
+        self._consumer = LaneConsumer(
+            context.settings,
+            group=sink.group,
+            topics=sink.topics,
+            handle=self._handle,
+            on_fatal=on_fatal,
+            batch_max=sink.batch_max,
+            taken=sink.taken,
+        )
+
+    async def start(self) -> None:
+        """Start the sink, then join its group."""
+        await self._sink.start()
+        await self._consumer.start()
+        IN_FLIGHT.labels(self._sink.group).set_function(lambda: self._consumer.in_flight)
+
+    async def stop(self) -> None:
+        """Finish what is under way, then stop."""
+        await self._consumer.stop(_DRAIN_S)
+        await self._sink.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Whether partitions were assigned."""
+        return self._consumer.ready.is_set()
+
+    async def _handle(self, records: Sequence[Record]) -> None:
+        """Hand a lane's records to the sink; when they fail together, one by one, so that one bad record takes no sibling along."""
+        group = self._sink.group
+        try:
+            await self._try(records)
+        except ProduceError:
+            raise  # the log does not take our outcome: stop before anything is done twice
+        except Exception as error:  # noqa: BLE001  # whatever a sink raises: the event is kept with its cause, the others go on
+            if len(records) == 1:
+                await self._dead_letter(records[0], error)
+                return
+            for record in records:
+                await self._handle([record])
+            return
+        EVENTS.labels(group, "handled").inc(len(records))
+
+    async def _try(self, records: Sequence[Record]) -> None:
+        first = records[0]
+        what = f"{self._sink.group} {first.topic}/{first.partition}/{first.offset}"
+        # Several at once are tried once: which of them is the bad one shows when they are taken singly.
+        patience = self._patience if len(records) == 1 else replace(self._patience, tries=1)
+        await with_retries(lambda: self._sink.handle(records), patience=patience, what=what, final=(DecodeError, ProduceError))
+
+    async def _dead_letter(self, record: Record, error: Exception) -> None:
+        """Write a dead letter and wait for it; ProduceError, which stops the process, if it cannot be written."""
+        undecodable = isinstance(error, DecodeError)
+        letter = DeadLetter(
+            stage=self._sink.group,
+            cause="undecodable" if undecodable else type(error).__name__,
+            error=str(error),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            attempts=1 if undecodable else self._patience.tries,
+            at=self._context.clock.now_ms(),
+            stack="".join(traceback.format_exception(error)),
+        )
+        await self._context.producer.send(DEAD_LETTERS_TOPIC.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
+        DEAD_LETTERS.labels(letter.stage, letter.cause).inc()
+        EVENTS.labels(letter.stage, "dead-letter").inc()
+        log.error("dead letter", stage=letter.stage, cause=letter.cause, error=letter.error, topic=record.topic, offset=record.offset)
+
+
+async def run_sinks(settings: Settings, names: Sequence[str]) -> None:
+    """Run the named sinks (all of them without a name) until SIGTERM; raises what stopped one of them."""
+    builders = sinks_by_name()
+    unknown = [name for name in names if name not in builders]
+    if unknown:
+        raise UsageError(f"there is no sink {unknown[0]!r}: choose from {', '.join(sorted(builders))}.")
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_fatal(error: BaseException) -> None:
+        if not failed.done():
+            failed.set_exception(error)
+
+    def stop() -> None:
+        if not failed.done():
+            failed.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    producer = Producer(settings, client_id=f"{settings.worker}-sinks", delivery_timeout_s=_DELIVERY_S)
+    config = ConfigTables(settings)
+    context = Context(settings=settings, producer=producer, config=config, clock=SystemClock())
+    hosts = [SinkHost(builders[name](context), context, on_fatal=on_fatal, patience=Patience()) for name in (names or sorted(builders))]
+    server = RoleServer(port=settings.metrics_port, ready=lambda: all(host.ready for host in hosts))
+    await server.start()
+    try:
+        await producer.start()
+        await config.start()
+        await asyncio.gather(*(host.start() for host in hosts))
+        await failed
+    finally:
+        await asyncio.gather(*(host.stop() for host in hosts), return_exceptions=True)
+        await config.stop()
+        await producer.stop()
+        await server.stop()

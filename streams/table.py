@@ -1,0 +1,75 @@
+"""The streams' table under Faust: changelog first and awaited, then the local store.
+
+Faust's own write sends the changelog record without waiting and warns when it is lost, so the local store could run ahead of what another
+worker would restore. Here the changelog record is acknowledged before the local write, and recovery keeps, of two rows of one
+conversation, the one with the higher offset done: a paused worker's late write is not fenced by the log (infra/decisions/0003-table.md).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+
+from infra.kafka.producer import Producer
+from schemas.topics import CONVERSATIONS_CHANGELOG
+from streams.rows import offset_done
+
+# Faust's defaults are for one large table: per partition a cache of 2 GiB and three buffers of 64 MiB.
+STORE_OPTIONS = {"block_cache_size": 8 << 20, "write_buffer_size": 4 << 20, "max_write_buffer_number": 2, "bloom_filter_size": 10}
+_PERSIST_EVERY = 64
+
+
+class NewestRowTable(faust.Table):  # type: ignore[misc]  # Faust's types are not followed
+    """A Faust table that restores, for each key, the row with the highest offset done."""
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Write restored changelog records to the local store, leaving out rows that are older than what is there."""
+        store = self.data
+        best: dict[tuple[int, bytes], int] = {}
+        wanted = []
+        for event in batch:
+            message = event.message
+            at = (message.partition, message.key)
+            if at not in best:
+                local = store._db_for_partition(message.partition).get(message.key)  # noqa: SLF001  # the store offers no read by partition
+                best[at] = offset_done(local) if local is not None else -1
+            if message.value is not None and offset_done(message.value) < best[at]:
+                continue
+            best[at] = -1 if message.value is None else offset_done(message.value)
+            wanted.append(event)
+        super().apply_changelog_batch(wanted)
+
+
+class ConversationTable:
+    """Reads and writes rows by partition and key; values are bytes."""
+
+    def __init__(self, table: NewestRowTable, producer: Producer) -> None:
+        self._table = table
+        self._producer = producer
+        self._since_persisted: dict[int, int] = {}
+
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        """Return a row from the local store."""
+        value: bytes | None = self._table.data._db_for_partition(partition).get(key)  # noqa: SLF001  # see above
+        return value
+
+    async def put(self, partition: int, key: bytes, value: bytes | None) -> None:
+        """Write a row, or with None forget it: first the log, acknowledged, then the local store. ProduceError if the log does not."""
+        offset = await self._producer.send(CONVERSATIONS_CHANGELOG.name, key=key, value=value, partition=partition)
+        store = self._table.data._db_for_partition(partition)  # noqa: SLF001  # see above
+        if value is None:
+            store.delete(key)
+        else:
+            store.put(key, value)
+        # Where to go on restoring after a restart. Acknowledgements may be handled out of order, so it stays well behind the newest.
+        count = self._since_persisted.get(partition, 0) + 1
+        if count >= _PERSIST_EVERY:
+            count = 0
+            self._persist(partition, offset)
+        self._since_persisted[partition] = count
+
+    def _persist(self, partition: int, offset: int) -> None:
+        source = faust.types.TP(self._table.changelog_topic.get_topic_name(), partition)
+        behind = offset - 2 * _PERSIST_EVERY
+        if behind > (self._table.data.persisted_offset(source) or 0):
+            self._table.data.set_persisted_offset(source, behind)
