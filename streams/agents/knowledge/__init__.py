@@ -1,0 +1,1 @@
+"""Knowledge files that come with Ottla; README.md says where they are from."""
