@@ -87,6 +87,12 @@ async def stop_servers(home: Path, *, only: Iterable[str] | None = None) -> list
     return [plan.name for plan, did in zip(plans, ran, strict=True) if did]
 
 
+def owner_of(home: Path, plan: Plan) -> int:
+    """Return the process that keeps this server running and would start it again; 0 if there is none."""
+    state = read_state(home, plan.name)
+    return state.owner_pid if state and state.kept else 0
+
+
 def servers_status(home: Path) -> list[ServerStatus]:
     """Return what is known of each local server of this home."""
     return [_status(plan, home.absolute()) for plan in PLANS]

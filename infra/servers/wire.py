@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 _ANSWER_S = 5.0
 _GROUP = b"ottla-ready"
-_CQL_READY = 0x02
+_CQL_READY, _CQL_AUTHENTICATE = 0x02, 0x03
 
 
 async def kafka_serves(port: int) -> bool:
@@ -29,23 +29,23 @@ async def kafka_serves(port: int) -> bool:
     return len(answer) >= 10 and struct.unpack_from(">iih", answer)[2] == 0  # noqa: PLR2004 - 4 + 4 + 2 bytes
 
 
-async def cassandra_serves(port: int) -> bool:
+async def cassandra_serves(port: int, host: str = "127.0.0.1") -> bool:
     """Whether the node takes a CQL client: it opens this port last, after it has joined its ring."""
     options = struct.pack(">hh11sh5s", 1, 11, b"CQL_VERSION", 5, b"3.0.0")
     # Protocol 4, no flags, stream 0, STARTUP (1); the answer's header: version, flags, stream, kind, then the length.
     frame = struct.pack(">BBhBi", 4, 0, 0, 1, len(options)) + options
     try:
-        async with asyncio.timeout(_ANSWER_S), _connected(port) as (reader, writer):
+        async with asyncio.timeout(_ANSWER_S), _connected(port, host) as (reader, writer):
             writer.write(frame)
             header = await reader.readexactly(9)
     except (OSError, EOFError, TimeoutError):
         return False
-    return header[4] == _CQL_READY
+    return header[4] in (_CQL_READY, _CQL_AUTHENTICATE)
 
 
 @contextlib.asynccontextmanager
-async def _connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def _connected(port: int, host: str = "127.0.0.1") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(host, port)
     try:
         yield reader, writer
     finally:

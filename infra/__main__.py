@@ -1,0 +1,5 @@
+"""`python -m infra` is `ottla`."""
+
+from infra.cli import main
+
+main()
