@@ -21,9 +21,6 @@ from schemas.topics import ACCOUNTS, CONFIG_TOPICS, TENANTS
 
 log = structlog.get_logger()
 
-DEFAULT_TENANT = "default"
-DEFAULT_AGENT = "default"
-
 Changed = Callable[[str, str], None]
 """Called with the topic (`tenants`, `accounts` or `agents`) and the id of what was applied or deleted."""
 
@@ -69,9 +66,8 @@ class ConfigTables:
                 await self._read_all(self._consumer)
         except (KafkaError, TimeoutError) as error:
             await self.stop()
-            raise KafkaUnreachableError(
-                f"Kafka at {self._settings.kafka} did not give the tenants, accounts and agents ({error or 'no answer in time'})."
-            ) from None
+            log.debug("config_tables.start_failed", error=str(error))
+            raise KafkaUnreachableError(self._settings.kafka) from None
         except OttlaError:
             await self.stop()
             raise
@@ -97,27 +93,6 @@ class ConfigTables:
         if self._by_number is None:
             self._by_number = {account.phone_number_id: account for account in self.accounts.values()}
         return self._by_number.get(phone_number_id)
-
-    def tenant_for(self, phone_number_id: str) -> str:
-        """Return the id of the tenant that a number belongs to."""
-        account = self.account_by_phone_number_id(phone_number_id)
-        return account.tenant if account else DEFAULT_TENANT
-
-    def agent_for(self, phone_number_id: str) -> Agent:
-        """Return the agent that answers on a number.
-
-        It is the one its account names, else the tenant's agent `default`, else the tenant's only agent, else the installation's own.
-        """
-        account = self.account_by_phone_number_id(phone_number_id)
-        named = self.agents.get(account.agent) if account else None
-        if named is not None:
-            return named
-        tenant = account.tenant if account else DEFAULT_TENANT
-        candidates = [agent for agent in self.agents.values() if agent.tenant == tenant]
-        for agent in candidates:
-            if agent.id == DEFAULT_AGENT:
-                return agent
-        return candidates[0] if len(candidates) == 1 else own_agent(self._settings, tenant=tenant)
 
     async def _read_all(self, consumer: AIOKafkaConsumer) -> None:
         await consumer.start()
@@ -164,11 +139,6 @@ class ConfigTables:
             self._by_number = None
         else:
             _put(self.agents, key, value, Agent)
-
-
-def own_agent(settings: Settings, *, tenant: str = DEFAULT_TENANT) -> Agent:
-    """Return the agent of an installation that has none applied: the model if a URL is set, else the offline agent."""
-    return Agent(id=DEFAULT_AGENT, tenant=tenant, kind="openai" if settings.ai_url else "offline")
 
 
 def _put(table: dict[str, E], key: str, value: bytes | None, event_type: type[E]) -> None:

@@ -33,6 +33,9 @@ _RECORD_OVERHEAD_BYTES = 64 << 10
 class KafkaUnreachableError(OttlaError):
     """Kafka does not answer; the text says where it was looked for and what to do."""
 
+    def __init__(self, servers: str) -> None:
+        super().__init__(f"Kafka at {servers} does not answer: start it (`ottla infra up` starts a local one) or correct OTTLA_KAFKA.")
+
 
 class TopicsError(OttlaError):
     """Topics could not be made or read; the text says why."""
@@ -101,9 +104,7 @@ def _metadata(client: AdminClient, settings: Settings, timeout_s: float) -> Clus
     try:
         return client.list_topics(timeout=timeout_s)
     except KafkaException:
-        raise KafkaUnreachableError(
-            f"Kafka at {settings.kafka} does not answer: start it (`ottla infra up` starts a local one) or correct OTTLA_KAFKA."
-        ) from None
+        raise KafkaUnreachableError(settings.kafka) from None
 
 
 def _topics_on_broker(settings: Settings, metadata: ClusterMetadata) -> list[TopicOnBroker]:

@@ -1,0 +1,216 @@
+"""The agent behind an OpenAI-compatible endpoint: chat completions, not streamed, by a small client of ours.
+
+A turn has one budget of time. Inside it, what may pass (no connection, 429, 5xx) is tried again after a random wait; a refusal or an answer
+that makes no sense is not, because the same request would meet it again. A try costs about 0.2 ms of CPU, by the official client 1 to 3 ms.
+"""
+
+import asyncio
+import random
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from infra.settings import Settings
+from schemas.events.config import Agent as AgentConfig
+from streams.agents.base import AgentBuildError, AgentError, Context, Reply, Turn
+
+KIND = "openai"
+
+ANSWER_LENGTH_MAX = 20_000
+"""Characters kept of an answer; a channel cuts further where its platform takes less."""
+
+_BODY_BYTES_MAX = 4 << 20
+_CONNECT_S = 5.0
+_BACKOFF_FIRST_S = 0.5
+_BACKOFF_MAX_S = 8.0
+_ERROR_LENGTH_MAX = 300
+_OK, _REDIRECT, _REQUEST_TIMEOUT, _TOO_EARLY, _THROTTLED, _SERVER_ERROR = 200, 300, 408, 425, 429, 500
+
+
+class _PassingError(AgentError):
+    """A try that failed and may do better; `wait_s` is how long the endpoint asks to be left alone."""
+
+    def __init__(self, cause: str, message: str, *, wait_s: float = 0.0) -> None:
+        super().__init__(cause, message, retryable=True)
+        self.wait_s = wait_s
+
+
+class ModelEndpoint:
+    """The connections to `settings.ai_url` of one process; at most `settings.ai_concurrency` requests are under way at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = URL(f"{settings.ai_url}/chat/completions")
+        self._secret = settings.ai_key.get_secret_value()
+        self._limit = settings.ai_concurrency
+        self._room = asyncio.Semaphore(settings.ai_concurrency)
+        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._secret:
+            self._headers["Authorization"] = f"Bearer {self._secret}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def complete(self, body: bytes) -> bytes:
+        """Post one request and return the body of its answer; AgentError says what went wrong."""
+        async with self._room:
+            try:
+                async with self._connected().post(self._url, data=body, headers=self._headers, allow_redirects=False) as response:
+                    answer = await _read(response)
+                    if response.status == _OK:
+                        return answer
+                    raise self._failure(response, answer)
+            except (aiohttp.ClientError, OSError) as error:
+                # The address is ours to name; the error's own text may hold the request with its headers.
+                raise _PassingError("model-unreachable", f"{self._url.host} cannot be reached: {type(error).__name__}") from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._limit, ttl_dns_cache=300),
+                # The turn's budget bounds the whole; here only a host that does not even take connections is given up early.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    def _failure(self, response: aiohttp.ClientResponse, answer: bytes) -> AgentError:
+        status = response.status
+        said = _error_message(answer)
+        if self._secret:
+            said = said.replace(self._secret, "***")
+        message = f"the model endpoint answered {status}" + (f": {said}" if said else "")
+        if status == _THROTTLED:
+            return _PassingError("model-throttled", message, wait_s=_retry_after_s(response.headers))
+        if status >= _SERVER_ERROR or status in (_REQUEST_TIMEOUT, _TOO_EARLY):
+            return _PassingError("model-failed", message, wait_s=_retry_after_s(response.headers))
+        return AgentError("model-refused" if status >= _REDIRECT else "model-nonsense", message, retryable=False)
+
+
+class ModelAgent:
+    """Answers with one model."""
+
+    def __init__(self, endpoint: ModelEndpoint, *, model: str, timeout_s: float) -> None:
+        self._endpoint = endpoint
+        self._model = model
+        self._timeout_s = timeout_s
+
+    async def answer(self, turn: Turn) -> Reply:
+        """Return what the model says.
+
+        AgentError after the budget at the latest, with the cause model-timeout, model-unreachable, model-throttled, model-failed (5xx),
+        model-refused (any other status, or a refusal), model-nonsense or model-empty.
+        """
+        request = _request(self._model, turn)
+        try:
+            async with asyncio.timeout(self._timeout_s) as budget:
+                return _read_reply(await self._complete(request, deadline=budget.when() or 0.0), self._model)
+        except TimeoutError:
+            raise AgentError("model-timeout", f"the model took longer than {self._timeout_s:g} s", retryable=True) from None
+
+    async def _complete(self, request: bytes, *, deadline: float) -> bytes:
+        tries = 0
+        while True:
+            try:
+                return await self._endpoint.complete(request)
+            except _PassingError as error:
+                tries += 1
+                backoff_s = random.uniform(0, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**tries))  # noqa: S311 - jitter, no secret
+                wait_s = max(error.wait_s, backoff_s)
+                # A wait that outlives the budget helps nobody: the user gets the fallback text now.
+                if asyncio.get_running_loop().time() + wait_s >= deadline:
+                    raise
+                await asyncio.sleep(wait_s)
+
+
+def build(agent: AgentConfig, context: Context) -> ModelAgent:
+    """Return an agent of the installation's endpoint; AgentBuildError if none is set."""
+    settings = context.settings
+    if not settings.ai_url:
+        raise AgentBuildError(f"Agent {agent.id} is of kind openai and OTTLA_AI_URL is not set: set it, or use kind offline.")
+    endpoint = context.shared(KIND, lambda: ModelEndpoint(settings))
+    return ModelAgent(endpoint, model=agent.model or settings.ai_model, timeout_s=settings.ai_timeout)
+
+
+def _request(model: str, turn: Turn) -> bytes:
+    messages = [{"role": "system", "content": turn.instructions}] if turn.instructions else []
+    messages += [{"role": role, "content": text} for role, text in turn.history]
+    messages.append({"role": "user", "content": turn.text})
+    body = {"model": model, "messages": messages, "stream": False}
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        # Half of a surrogate pair is no text; what is left of the message can still be answered.
+        for message in messages:
+            message["content"] = message["content"].encode("utf-8", "replace").decode()
+        return orjson.dumps(body)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Return the whole body; AgentError if it is larger than any answer could be."""
+    chunks = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _BODY_BYTES_MAX:
+            raise AgentError("model-nonsense", f"the model's answer is larger than {_BODY_BYTES_MAX >> 20} MiB", retryable=True)
+    return b"".join(chunks)
+
+
+def _read_reply(body: bytes, model: str) -> Reply:
+    try:
+        answer = orjson.loads(body)
+        message = answer["choices"][0]["message"]
+        content = message["content"]
+    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
+        raise AgentError("model-nonsense", "the model's answer is not a chat completion", retryable=True) from None
+    if content is None and isinstance(message.get("refusal"), str):
+        raise AgentError("model-refused", "the model refused to answer", retryable=False)
+    if content is not None and not isinstance(content, str):
+        raise AgentError("model-nonsense", "the model's answer is not text", retryable=True)
+    if not content or not content.strip():
+        raise AgentError("model-empty", "the model's answer is empty", retryable=True)
+    named = answer.get("model")
+    return Reply(
+        text=content[:ANSWER_LENGTH_MAX],
+        model=named if isinstance(named, str) and named else model,
+        tokens_in=_tokens(answer, "prompt_tokens"),
+        tokens_out=_tokens(answer, "completion_tokens"),
+    )
+
+
+def _tokens(answer: dict[str, Any], name: str) -> int:
+    usage = answer.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def _error_message(answer: bytes) -> str:
+    """Return what an error body says, in one line and cut; empty if it has no known shape."""
+    try:
+        error = orjson.loads(answer)["error"]
+        said = error["message"] if isinstance(error, dict) else error
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
+    return " ".join(said.split())[:_ERROR_LENGTH_MAX] if isinstance(said, str) else ""
+
+
+def _retry_after_s(headers: Any) -> float:
+    """Return the seconds of Retry-After, which may be a number or a date; 0 without one."""
+    value = headers.get("Retry-After", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, (moment - moment.now(moment.tzinfo)).total_seconds())
