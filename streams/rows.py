@@ -10,6 +10,7 @@ by the conversation's key, a zero byte and its number, which no conversation key
 
 import hashlib
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -25,7 +26,7 @@ _ID_BYTES = 8
 class Turn(msgspec.Struct, frozen=True, array_like=True):
     """One thing said: `role` is user or assistant."""
 
-    role: str
+    role: Literal["user", "assistant"]
     text: str
 
 

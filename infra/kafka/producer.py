@@ -104,7 +104,7 @@ class Producer:
             self._delivered.append((future, error, message.offset()))
 
         try:
-            self._client.produce(self._prefix + topic, value, key, partition, delivered, 0, headers)
+            self._client.produce(self._prefix + topic, value, key, partition, on_delivery=delivered, headers=headers or [])
         except BufferError:
             raise ProduceError("the producer's queue is full") from None
         except KafkaException as error:

@@ -1,0 +1,168 @@
+"""The streams as a Faust application: `faust -A streams.app worker`, or `ottla run streams`.
+
+This file builds the real things; every other module takes what it needs as a parameter.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import faust
+import structlog
+
+from infra.clock import SystemClock
+from infra.config_tables import ConfigTables
+from infra.kafka.producer import Producer
+from infra.retries import Patience
+from infra.role_server import RoleServer
+from infra.servers.address import resolve_servers
+from infra.settings import Settings, load_settings
+from schemas.topics import CONVERSATIONS_CHANGELOG, RAW
+from streams.agents.base import Reply, Turn
+from streams.agents.registry import Agents
+from streams.decisions import Configured
+from streams.faust_host import FaustHost
+from streams.raw_to_outbound import RawToOutbound
+from streams.table import STORE_OPTIONS, ConversationTable, NewestRowTable
+
+log = structlog.get_logger()
+
+_APP = "streams"
+_TABLE = "conversations"
+_DELIVERY_S = 300.0
+_DRAIN_S = 6.0
+
+
+class Parts:
+    """What the stage works with, kept apart from Faust's own attributes of the same names."""
+
+    def __init__(self, settings: Settings, *, ready: Callable[[], bool]) -> None:
+        self.producer = Producer(settings, client_id=f"{settings.worker}-{_APP}", delivery_timeout_s=_DELIVERY_S)
+        self.config = ConfigTables(settings)
+        self.agents = Agents(settings)
+        self.server = RoleServer(port=settings.metrics_port, ready=ready)
+
+    async def start(self) -> None:
+        """Start everything; OttlaError if a dependency is missing."""
+        await self.server.start()
+        await self.producer.start()
+        await self.config.start()
+
+    async def stop(self) -> None:
+        """Stop everything, in the opposite order."""
+        await self.agents.close()
+        await self.config.stop()
+        await self.producer.stop()
+        await self.server.stop()
+
+    async def answer(self, whose: Configured, turn: Turn) -> Reply:
+        """Ask the agent of a conversation."""
+        agent = await self.agents.get(whose.agent)
+        return await agent.answer(turn)
+
+
+class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not followed
+    """The Faust application with what its stage needs, started before the first event and stopped after the last."""
+
+    def __init__(self, settings: Settings) -> None:
+        data = settings.home / "streams" / settings.worker
+        data.mkdir(parents=True, exist_ok=True)
+        super().__init__(
+            settings.topic_prefix + _APP,
+            broker=";".join(f"kafka://{server.strip()}" for server in settings.kafka.split(",")),
+            datadir=data,
+            store="rocksdb://",
+            autodiscover=False,
+            web_enabled=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            topic_partitions=settings.partitions,
+            table_standby_replicas=0,
+            # Static membership and short timeouts: a killed worker that comes back goes on within seconds instead of a minute.
+            consumer_group_instance_id=f"{settings.worker}-{_APP}",
+            broker_session_timeout=6.0,
+            broker_heartbeat_interval=1.0,
+            broker_commit_interval=0.5,
+            broker_max_poll_interval=86_400.0,
+            broker_max_poll_records=1_000,
+            stream_recovery_delay=0.0,
+            # Waiting for events under way would outlive the rebalance; the host drops them and they are delivered again.
+            stream_wait_empty=False,
+            consumer_auto_offset_reset="earliest",
+            worker_redirect_stdouts=False,
+        )
+        self.failed: asyncio.Future[None] | None = None
+        self.recovered = False
+        self.parts = parts = Parts(settings, ready=lambda: self.recovered and not self.rebalancing)
+        table = self.tables.add(
+            NewestRowTable(
+                self,
+                name=_TABLE,
+                key_type=bytes,
+                value_type=bytes,
+                partitions=settings.partitions,
+                options=dict(STORE_OPTIONS),
+            )
+        )
+        stage = RawToOutbound(
+            table=ConversationTable(table, parts.producer),
+            producer=parts.producer,
+            config=parts.config,
+            answer=parts.answer,
+            clock=SystemClock(),
+            default_kind="openai" if settings.ai_url else "offline",
+            patience=Patience(),
+        )
+        self.host = FaustHost(stage, topic=RAW.name, generation=lambda: self.consumer_generation_id, on_fatal=self._on_fatal, name=_APP)
+        self.on_partitions_revoked.connect(self._revoked)
+        self.on_rebalance_complete.connect(self._rebalanced)
+        raw = self.topic(RAW.named(settings.topic_prefix), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        self.agent(raw, name=_APP)(self._consume)
+
+    async def _consume(self, stream: Any) -> None:
+        await self.host.consume(stream.noack().events())
+
+    def _on_fatal(self, error: BaseException) -> None:
+        log.error("the stage stopped", error=f"{type(error).__name__}: {error}")
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_exception(error)
+        else:
+            self.add_future(self.crash(error))
+
+    async def _revoked(self, *_: Any, **__: Any) -> None:
+        await self.host.forget()
+
+    async def _rebalanced(self, *_: Any, **__: Any) -> None:
+        self.recovered = True
+
+    async def on_start(self) -> None:
+        """Start what the stage needs before Faust delivers its first event."""
+        await self.parts.start()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Finish what is under way, commit it, then let Faust stop."""
+        await self.host.forget(_DRAIN_S)
+        if self._consumer is not None:
+            await self.commit(None)
+        await super().on_stop()
+        await self.parts.stop()
+
+
+def create_app(settings: Settings) -> StreamsApp:
+    """Return the application; its changelog must be the topic that our table of topics makes."""
+    app = StreamsApp(settings)
+    made = app.tables[_TABLE].changelog_topic_name
+    expected = CONVERSATIONS_CHANGELOG.named(settings.topic_prefix)
+    if made != expected:
+        raise RuntimeError(f"Faust names the changelog {made}, the table of topics {expected}")
+    return app
+
+
+def __getattr__(name: str) -> StreamsApp:
+    """Build `app` when the `faust` command asks for it: importing this module reads no settings."""
+    if name != "app":
+        raise AttributeError(name)
+    app = create_app(resolve_servers(load_settings()))
+    globals()["app"] = app
+    return app

@@ -1,0 +1,112 @@
+"""Hosts the stage under Faust in the one shape that loses nothing (infra/decisions/0002-faust.md has what was found and where).
+
+One agent reads raw bytes with `noack()` and hands each event to lanes. Events are acknowledged to Faust strictly in the order of their
+offsets, when the watermark passes them, so Faust never sees a hole it could commit across. When partitions are revoked the lanes of the old
+generation are ended and forgotten: Faust seeks every partition back to its committed offset and delivers again.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from infra.kafka.record import Record
+from infra.lanes import Lanes, Watermark
+from infra.metrics import IN_FLIGHT, ORDER_VIOLATIONS
+
+log = structlog.get_logger()
+
+_IN_FLIGHT_MAX = 4096
+_REVOKE_S = 2.0
+
+
+class Stage(Protocol):
+    """What is hosted."""
+
+    async def handle(self, record: Record, owned: Callable[[], bool]) -> None:
+        """Deal with one record; returns when all it led to is durable."""
+
+
+class _Partition:
+    """What is under way of one partition in one generation; holding the events keeps them from being collected."""
+
+    def __init__(self) -> None:
+        self.mark = Watermark()
+        self.events: deque[Any] = deque()
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    record: Record
+    generation: int
+    partition: _Partition
+
+
+class FaustHost:
+    """Runs a stage over a Faust stream. `generation` returns the consumer's current generation."""
+
+    def __init__(
+        self, stage: Stage, *, topic: str, generation: Callable[[], int], on_fatal: Callable[[BaseException], None], name: str
+    ) -> None:
+        self._stage = stage
+        self._topic = topic
+        self._generation = generation
+        self._name = name
+        self._partitions: dict[int, _Partition] = {}
+        self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=on_fatal)
+        IN_FLIGHT.labels(name).set_function(lambda: len(self._lanes))
+
+    async def consume(self, events: AsyncIterator[Any]) -> None:
+        """Take events (of a stream with `noack`) until the stream ends; waits while too many are inside."""
+        async for event in events:
+            message = event.message
+            if message.generation_id != self._generation():
+                continue  # fetched before a rebalance; it is delivered again
+            partition = self._partitions.get(message.partition)
+            if partition is None:
+                partition = self._partitions[message.partition] = _Partition()
+            try:
+                partition.mark.begin(message.offset)
+            except ValueError:
+                ORDER_VIOLATIONS.labels(self._name).inc()
+                raise
+            partition.events.append(event)
+            await self._lanes.submit((message.partition, message.key), _Work(self._record(message), message.generation_id, partition))
+
+    def _record(self, message: Any) -> Record:
+        headers = message.headers or []
+        return Record(
+            topic=self._topic,
+            partition=message.partition,
+            offset=message.offset,
+            key=message.key or b"",
+            value=message.value or b"",
+            headers=list(headers.items() if isinstance(headers, dict) else headers),
+            timestamp_ms=int((message.timestamp or 0) * 1000),
+        )
+
+    def _owns(self, work: _Work) -> bool:
+        return work.generation == self._generation() and self._partitions.get(work.record.partition) is work.partition
+
+    async def _run_lane(self, batch: Sequence[_Work]) -> None:
+        for work in batch:
+            if not self._owns(work):
+                return
+            await self._stage.handle(work.record, partial(self._owns, work))
+            self._end(work)
+
+    def _end(self, work: _Work) -> None:
+        partition = work.partition
+        if not partition.mark.end(work.record.offset) or not self._owns(work):
+            return
+        position = partition.mark.position or 0
+        while partition.events and partition.events[0].message.offset < position:
+            partition.events.popleft().ack()
+
+    async def forget(self, timeout_s: float = _REVOKE_S) -> None:
+        """Let what is being handled end within `timeout_s` seconds and drop the rest: the partitions are going away, or we are."""
+        await self._lanes.retire(timeout_s=timeout_s)
+        self._partitions.clear()
