@@ -1,0 +1,1 @@
+"""Cassandra: the session, the tables, writing rows and reading history."""

@@ -1,0 +1,207 @@
+"""What history looks like when it is read: the shapes of the HTTP contract, and how a row becomes one of them."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from infra.cassandra.ladder import highest, rank
+from infra.cassandra.session import Row
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a record stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One status the platform told; `participant` is who of a group."""
+
+    status: str
+    at: str
+    participant: str = ""
+    error_code: int = 0
+    error: str = ""
+
+
+class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step of a message's way: when, in which record, and how long it waited for its turn and was worked on, in milliseconds."""
+
+    name: str
+    at: str
+    record: Position | None = None
+    waited_ms: int | None = None
+    worked_ms: int | None = None
+    detail: str = ""
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """What the platform told about who wrote."""
+
+    name: str
+    phone: str
+    user_id: str
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message with all its statuses; times are UTC in ISO 8601 with milliseconds."""
+
+    id: str
+    direction: str
+    at: str
+    type: str
+    text: str
+    platform_id: str
+    status: str
+    statuses: list[Status]
+    raw: Position | None
+    kind: str
+    conversation: str
+    tenant: str
+    platform_at: str | None
+    sender: Person | None
+    decision: str
+    reason: str
+    replies: list[str]
+    agent: str
+    cause: str
+    step: str
+    priority: str
+    attempts: int
+    http_status: int
+    error_code: int
+    error: str
+    hops: list[Hop]
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """One conversation of a list, with its newest message."""
+
+    conversation: str
+    tenant: str
+    at: str
+    direction: str
+    type: str
+    text: str
+
+
+def iso(time_ms: int) -> str:
+    """Return milliseconds since 1970 as ISO 8601 UTC, such as 2026-11-21T07:00:00.123Z."""
+    seconds, milliseconds = divmod(time_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def message_of(row: Row, statuses: Sequence[Row], platform_id: str) -> Message:
+    """Return the message in a row of `messages` and its rows of `statuses`; `platform_id` is where the row does not know it yet."""
+    told = sorted(statuses, key=lambda each: (each["at_ms"], rank(each["status"]), each["participant"]))
+    return Message(
+        id=row["id"],
+        direction=row["direction"] or "out",
+        at=iso(row["time_ms"]),
+        type=row["type"] or "",
+        text=row["text"] or "",
+        platform_id=platform_id,
+        status=_status(row, (each["status"] for each in told)),
+        statuses=[_told(each) for each in told],
+        raw=_position(row, "raw") or _position(row, "log"),
+        kind=row["kind"] or "",
+        conversation=row["conversation"],
+        tenant=row["tenant"],
+        platform_at=None if row["platform_time_ms"] is None else iso(row["platform_time_ms"]),
+        sender=_sender(row),
+        decision=row["decision"] or "",
+        reason=row["reason"] or "",
+        replies=list(row["replies"] or ()),
+        agent=row["agent"] or "",
+        cause=row["cause"] or "",
+        step=row["step"] or "",
+        priority=row["priority"] or "",
+        attempts=row["attempts"] or 0,
+        http_status=row["http_status"] or 0,
+        error_code=row["error_code"] or 0,
+        error=row["error"] or "",
+        hops=[*_hops(row), *(_arrival(each) for each in told)],
+    )
+
+
+def conversation_of(row: Row) -> Conversation:
+    """Return the entry of a list for the conversation whose newest row of `messages` this is."""
+    return Conversation(
+        conversation=row["conversation"],
+        tenant=row["tenant"],
+        at=iso(row["time_ms"]),
+        direction=row["direction"] or "out",
+        type=row["type"] or "",
+        text=row["text"] or "",
+    )
+
+
+def _status(row: Row, told: Iterable[str]) -> str:
+    if row["kind"] == "send":
+        return highest(row["outcome"] or "queued", told)
+    return highest("accepted", told) if row["direction"] == "out" else "received"
+
+
+def _told(row: Row) -> Status:
+    return Status(
+        status=row["status"],
+        at=iso(row["at_ms"]),
+        participant=row["participant"],
+        error_code=row["error_code"] or 0,
+        error=row["error"] or "",
+    )
+
+
+def _sender(row: Row) -> Person | None:
+    if row["direction"] != "in":
+        return None
+    return Person(name=row["person_name"] or "", phone=row["person_phone"] or "", user_id=row["person_user_id"] or "")
+
+
+def _hops(row: Row) -> list[Hop]:
+    if row["kind"] == "send":
+        return _send_hops(row)
+    hops = [Hop(name="received", at=iso(row["received_at_ms"]), record=_position(row, "raw"))]
+    if row["decided_at_ms"] is not None:
+        hops.append(
+            Hop(
+                name="decided",
+                at=iso(row["decided_at_ms"]),
+                record=_position(row, "log"),
+                waited_ms=row["waited_ms"],
+                worked_ms=row["worked_ms"],
+                detail=" ".join(part for part in (row["decision"], row["reason"]) if part),
+            )
+        )
+    return hops
+
+
+def _send_hops(row: Row) -> list[Hop]:
+    hops = [Hop(name="outbound", at=iso(row["time_ms"]), record=_position(row, "log"), detail=row["priority"] or "")]
+    if row["sent_at_ms"] is not None:
+        hops.append(
+            Hop(
+                name="sent",
+                at=iso(row["sent_at_ms"]),
+                record=Position(topic="sent", partition=row["sent_partition"], offset=row["sent_offset"]),
+                waited_ms=row["sent_waited_ms"],
+                worked_ms=row["sent_worked_ms"],
+                detail=" ".join(part for part in (row["outcome"], row["error"]) if part),
+            )
+        )
+    return hops
+
+
+def _arrival(row: Row) -> Hop:
+    # The name of the platform's own `sent` must not be taken for ours.
+    name = f"platform {row['status']}" if row["status"] == "sent" else row["status"]
+    return Hop(name=name, at=iso(row["at_ms"]), record=_position(row, "raw"), detail=row["participant"])
+
+
+def _position(row: Row, prefix: str) -> Position | None:
+    if row[f"{prefix}_offset"] is None:
+        return None
+    return Position(topic=row[f"{prefix}_topic"], partition=row[f"{prefix}_partition"], offset=row[f"{prefix}_offset"])

@@ -1,0 +1,194 @@
+"""Reads messages back: a conversation newest first, page by page, and one send by its id.
+
+Every read is bounded. A tenant's rows are in partitions of its own, so that it can only ever see what is its own.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import msgspec
+
+from infra.cassandra.history import Message, message_of
+from infra.cassandra.rows import BUCKET_MS
+from infra.cassandra.session import Cassandra, Row
+
+EVERY_TENANT = "*"
+PAGE_MAX = 1_000
+"""The most messages or conversations of one page."""
+
+# One body may bring a thousand messages of one conversation, all of one millisecond.
+_SAME_TIME_MAX = 10_000
+_BUCKETS_MAX = 1_000
+_STATUSES_MAX = 3_000
+_PLATFORM_IDS_MAX = 10
+
+_SELECT_BUCKETS = "SELECT tenant, bucket FROM conversation_buckets WHERE conversation = ?"
+_SELECT_PAGE = "SELECT * FROM messages WHERE tenant = ? AND conversation = ? AND bucket = ? AND time_ms <= ? LIMIT ?"
+_SELECT_SAME_TIME = "SELECT * FROM messages WHERE tenant = ? AND conversation = ? AND bucket = ? AND time_ms = ? LIMIT ?"
+_SELECT_ONE = "SELECT * FROM messages WHERE tenant = ? AND conversation = ? AND bucket = ? AND time_ms = ? AND id = ?"
+_SELECT_SEND = "SELECT tenant, conversation, created_at_ms, sent_created_at_ms FROM sends WHERE id = ?"
+_SELECT_STATUSES = f"SELECT * FROM statuses WHERE channel = ? AND platform_id = ? LIMIT {_STATUSES_MAX}"  # noqa: S608  # a constant
+_SELECT_PLATFORM_IDS = f"SELECT platform_id FROM send_platform_ids WHERE send = ? LIMIT {_PLATFORM_IDS_MAX}"  # noqa: S608  # a constant
+
+
+class CursorError(ValueError):
+    """A `before` that no page gave out."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class _Place:
+    """Where a message stands in its conversation; later ones are greater. What came in stands before what answers it."""
+
+    time_ms: int
+    outgoing: int
+    offset: int
+    id: str
+
+    @classmethod
+    def of(cls, row: Row) -> "_Place":
+        return cls(row["time_ms"], int(row["kind"] == "send"), row["log_offset"] or 0, row["id"])
+
+    @classmethod
+    def read(cls, cursor: str) -> "_Place":
+        try:
+            time_ms, outgoing, offset, message_id = cursor.split(".", 3)
+            place = cls(int(time_ms), int(outgoing), int(offset), message_id)
+        except ValueError:
+            raise CursorError(f"{cursor[:60]!r} is no `before` that a page gave out") from None
+        if not 0 <= place.time_ms < 1 << 62:
+            raise CursorError(f"{cursor[:60]!r} is no `before` that a page gave out")
+        return place
+
+    def __str__(self) -> str:
+        return f"{self.time_ms}.{self.outgoing}.{self.offset}.{self.id}"
+
+
+class MessagePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages newest first; `before` asks for the next page, None on the last one."""
+
+    conversation: str
+    messages: list[Message]
+    before: str | None
+
+
+async def read_messages(
+    cassandra: Cassandra, *, tenant: str, conversation: str, before: str | None = None, limit: int = 100
+) -> MessagePage | None:
+    """Return a page of a conversation as `tenant` (or EVERY_TENANT) may see it; None if there is no such conversation for it.
+
+    Raises CursorError for a `before` that is none, CassandraAwayError when the database does not answer.
+    """
+    cursor = _Place.read(before) if before else None
+    limit = max(1, min(limit, PAGE_MAX))
+    buckets = await _buckets(cassandra, tenant, conversation)
+    if not buckets:
+        return None
+    rows: list[Row] = []
+    async with aclosing(_newest_first(cassandra, conversation, buckets, cursor, limit + 1)) as chunks:
+        async for chunk in chunks:
+            rows += await _without_ghosts(cassandra, chunk)
+            if len(rows) > limit:
+                break
+    shown = rows[:limit]
+    messages = await asyncio.gather(*(_message(cassandra, row) for row in shown))
+    return MessagePage(conversation=conversation, messages=messages, before=str(_Place.of(shown[-1])) if len(rows) > limit else None)
+
+
+async def read_message(cassandra: Cassandra, *, tenant: str, message_id: str) -> Message | None:
+    """Return a send by its id as `tenant` (or EVERY_TENANT) may see it; None if history has none.
+
+    Raises CassandraAwayError when the database does not answer.
+    """
+    sends = await cassandra.execute(_SELECT_SEND, (message_id,)) if message_id else []
+    if not sends or tenant not in (EVERY_TENANT, sends[0]["tenant"]):
+        return None
+    send, time_ms = sends[0], _time_of_send(sends[0])
+    key = (send["tenant"], send["conversation"], time_ms // BUCKET_MS, time_ms, message_id)
+    rows = await cassandra.execute(_SELECT_ONE, key)
+    return await _message(cassandra, rows[0]) if rows else None
+
+
+async def newest_row(cassandra: Cassandra, *, tenant: str, conversation: str) -> Row | None:
+    """Return the newest row of a conversation's messages with one tenant; None if it has none."""
+    for bucket, _ in (await _buckets(cassandra, tenant, conversation))[:2]:
+        rows = await cassandra.execute(_SELECT_PAGE, (tenant, conversation, bucket, (bucket + 1) * BUCKET_MS, 1))
+        if rows:
+            return rows[0]
+    return None
+
+
+async def _buckets(cassandra: Cassandra, tenant: str, conversation: str) -> list[tuple[int, list[str]]]:
+    """Return the conversation's buckets, newest first, each with the tenants that have messages there and may be seen."""
+    if not conversation:
+        return []
+    query, values = _SELECT_BUCKETS, [conversation]
+    if tenant != EVERY_TENANT:
+        query, values = f"{query} AND tenant = ?", [conversation, tenant]
+    tenants: dict[int, list[str]] = defaultdict(list)
+    for row in await cassandra.execute(f"{query} LIMIT {_BUCKETS_MAX}", values):
+        tenants[row["bucket"]].append(row["tenant"])
+    return sorted(tenants.items(), reverse=True)
+
+
+async def _newest_first(
+    cassandra: Cassandra, conversation: str, buckets: Sequence[tuple[int, list[str]]], cursor: _Place | None, size: int
+) -> AsyncGenerator[list[Row], None]:
+    """Yield the rows below the cursor in chunks, newest first; rows of one millisecond are never torn apart."""
+    for bucket, tenants in buckets:
+        below: int | None = (bucket + 1) * BUCKET_MS - 1
+        if cursor is not None:
+            below = min((bucket + 1) * BUCKET_MS - 1, cursor.time_ms)
+        while below is not None and below >= bucket * BUCKET_MS:
+            rows, below = await _chunk(cassandra, [(tenant, conversation, bucket) for tenant in tenants], below, size)
+            if cursor is not None:
+                rows = [row for row in rows if _Place.of(row) < cursor]
+            yield sorted(rows, key=_Place.of, reverse=True)
+
+
+async def _chunk(cassandra: Cassandra, partitions: Sequence[tuple[str, str, int]], below: int, size: int) -> tuple[list[Row], int | None]:
+    """Return rows of partitions of one bucket at or below a time, and the time at or below which there may be more."""
+    pages = await asyncio.gather(*(cassandra.execute(_SELECT_PAGE, (*each, below, size)) for each in partitions))
+    full = [page for page in pages if len(page) == size]
+    if not full:
+        return [row for page in pages for row in page], None
+    last: int = max(page[-1]["time_ms"] for page in full)
+    same = await asyncio.gather(*(cassandra.execute(_SELECT_SAME_TIME, (*each, last, _SAME_TIME_MAX)) for each in partitions))
+    newer = [row for page in pages for row in page if row["time_ms"] > last]
+    return newer + [row for page in same for row in page], last - 1
+
+
+async def _without_ghosts(cassandra: Cassandra, rows: Sequence[Row]) -> list[Row]:
+    """Drop what a second run planned anew: of one id only the send whose time counts is shown.
+
+    A rerun makes the same id at another time, so both plans have a row. The one that left has an outcome; only the others are looked up.
+    """
+    counts = Counter(row["id"] for row in rows if row["kind"] == "send")
+    doubted = [row for row in rows if row["kind"] == "send" and (row["outcome"] is None or counts[row["id"]] > 1)]
+    ids = sorted({row["id"] for row in doubted})
+    found = await asyncio.gather(*(cassandra.execute(_SELECT_SEND, (each,)) for each in ids))
+    times = {each: _time_of_send(sends[0]) for each, sends in zip(ids, found, strict=True) if sends}
+    ghosts = {(row["id"], row["time_ms"]) for row in doubted if times.get(row["id"], row["time_ms"]) != row["time_ms"]}
+    return [row for row in rows if (row["id"], row["time_ms"]) not in ghosts]
+
+
+def _time_of_send(send: Row) -> int:
+    sent = send["sent_created_at_ms"]
+    time_ms: int = send["created_at_ms"] if sent is None else sent
+    return time_ms
+
+
+async def _message(cassandra: Cassandra, row: Row) -> Message:
+    if row["direction"] == "in":
+        return message_of(row, [], row["platform_id"] or "")
+    platform_ids: Iterable[str] = [row["platform_id"]] if row["platform_id"] else await _told_platform_ids(cassandra, row)
+    keys = [(row["channel"], each) for each in platform_ids]
+    statuses = await asyncio.gather(*(cassandra.execute(_SELECT_STATUSES, key) for key in keys))
+    return message_of(row, [status for each in statuses for status in each], keys[0][1] if keys else "")
+
+
+async def _told_platform_ids(cassandra: Cassandra, row: Row) -> list[str]:
+    """Return the platform ids that statuses named for a send of which the outcome is not here, or was lost."""
+    return [each["platform_id"] for each in await cassandra.execute(_SELECT_PLATFORM_IDS, (row["id"],))]

@@ -1,0 +1,250 @@
+"""Cassandra from asyncio.
+
+The driver answers on a thread of its own. Answers are collected there and the event loop is woken once for a whole burst of them, which
+is what makes the bridge cheap. Everything is prepared, bounded and idempotent; connecting makes missing tables (see migrate).
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, ProtocolVersion, Timeout, Unavailable
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.connection import ConnectionException
+from cassandra.policies import (
+    DCAwareRoundRobinPolicy,
+    ExponentialReconnectionPolicy,
+    HostFilterPolicy,
+    LoadBalancingPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import BatchStatement, BatchType, dict_factory
+
+from infra.cassandra.migrate import migrate
+from infra.errors import OttlaError
+from infra.retries import AwayError
+from infra.settings import Settings
+
+Row = dict[str, Any]
+Statement = tuple[str, Sequence[Any]]
+
+_IN_FLIGHT_MAX = 512
+_REQUEST_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 5.0
+_FETCH_ROWS = 5_000
+_AWAY = (NoHostAvailable, OperationTimedOut, Timeout, Unavailable, ConnectionException)
+_REASON_LENGTH_MAX = 160
+
+
+class CassandraAwayError(AwayError, OttlaError):
+    """Cassandra does not answer; what was asked of it may be asked again."""
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """A request under way: who waits for it and the rows that came so far."""
+
+    waiter: asyncio.Future[list[Row]]
+    response: Any = None
+    rows: list[Row] = field(default_factory=list)
+
+
+class Cassandra:
+    """A session in the installation's keyspace. Make it with `connect`, give it back with `close`; it belongs to one event loop."""
+
+    def __init__(self, cluster: Any, session: Any) -> None:
+        self._cluster = cluster
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Semaphore(_IN_FLIGHT_MAX)
+        self._prepared: dict[str, asyncio.Task[Any]] = {}
+        self._answers: deque[tuple[_Call, list[Row] | None, BaseException | None]] = deque()
+        self._woken = False
+
+    @classmethod
+    async def connect(cls, settings: Settings) -> "Cassandra":
+        """Connect, make the tables that are missing and use the installation's keyspace.
+
+        Raises CassandraAwayError when no node answers, and MigrationError when the tables are not what this version needs.
+        """
+        opening = asyncio.create_task(asyncio.to_thread(_open, settings.cassandra))
+        try:
+            cluster, session = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_shut_down_late)
+            raise
+        cassandra = cls(cluster, session)
+        try:
+            await migrate(cassandra, keyspace=settings.keyspace)
+        except BaseException:
+            await cassandra.close()
+            raise
+        return cassandra
+
+    async def use(self, keyspace: str) -> None:
+        """Make `keyspace` the one of names that say none."""
+        await asyncio.to_thread(self._session.set_keyspace, keyspace)
+
+    async def prepare(self, cql: str) -> Any:
+        """Return the prepared statement of `cql`; asked for again, it is the same one."""
+        task = self._prepared.get(cql)
+        if task is None:
+            task = self._prepared[cql] = asyncio.create_task(asyncio.to_thread(self._prepare, cql))
+        try:
+            return await asyncio.shield(task)
+        except Exception as error:
+            if self._prepared.get(cql) is task:
+                del self._prepared[cql]
+            if isinstance(error, _AWAY):
+                raise CassandraAwayError(f"Cassandra does not answer ({_reason(error)}).") from error
+            raise
+
+    def _prepare(self, cql: str) -> Any:
+        prepared = self._session.prepare(cql)
+        # Every write names its own timestamp and replaces equal by equal: sending it again does no harm, so the driver may.
+        prepared.is_idempotent = True
+        return prepared
+
+    async def execute(self, statement: Any, parameters: Sequence[Any] = (), *, timeout_s: float = _REQUEST_TIMEOUT_S) -> list[Row]:
+        """Run a CQL text (prepared if it has parameters) or a prepared statement; return all rows as dicts.
+
+        Raises CassandraAwayError when nobody answered in `timeout_s` seconds, and the driver's own errors for what it refuses.
+        """
+        if isinstance(statement, str) and parameters:
+            statement = await self.prepare(statement)
+        return await self._run(statement, parameters or None, timeout_s)
+
+    async def execute_batch(self, statements: Sequence[Statement]) -> None:
+        """Run writes to one partition (of one or several tables with equal keys) together: all of them or none."""
+        if len(statements) == 1:
+            await self.execute(*statements[0])
+            return
+        batch = BatchStatement(BatchType.UNLOGGED)
+        batch.is_idempotent = True
+        for cql, parameters in statements:
+            batch.add(await self.prepare(cql), parameters)
+        await self._run(batch, None, _REQUEST_TIMEOUT_S)
+
+    async def schema_agreement(self) -> bool:
+        """Wait until all nodes know the same tables; False if they don't after the driver's patience."""
+        agreed: bool = await asyncio.to_thread(self._cluster.control_connection.wait_for_schema_agreement)
+        return agreed
+
+    async def close(self) -> None:
+        """End all connections."""
+        await asyncio.gather(*self._prepared.values(), return_exceptions=True)
+        await asyncio.to_thread(self._cluster.shutdown)
+
+    async def _run(self, statement: Any, parameters: Sequence[Any] | None, timeout_s: float) -> list[Row]:
+        async with self._room:
+            call = _Call(self._loop.create_future())
+            try:
+                call.response = self._session.execute_async(statement, parameters, timeout=timeout_s)
+                call.response.add_callbacks(self._came, self._failed, callback_args=(call,), errback_args=(call,))
+                return await call.waiter
+            except _AWAY as error:
+                raise CassandraAwayError(f"Cassandra does not answer ({_reason(error)}).") from error
+
+    # The next two are called on the driver's thread.
+    def _came(self, rows: list[Row] | None, call: _Call) -> None:
+        self._answer(call, rows or [], None)
+
+    def _failed(self, error: BaseException, call: _Call) -> None:
+        self._answer(call, None, error)
+
+    def _answer(self, call: _Call, rows: list[Row] | None, error: BaseException | None) -> None:
+        self._answers.append((call, rows, error))
+        if not self._woken:
+            self._woken = True
+            # The loop is closed when the process ends in the middle of a request: nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._hand_out)
+
+    def _hand_out(self) -> None:
+        # Before the first is taken, so that an answer that comes while we are here wakes us again.
+        self._woken = False
+        while self._answers:
+            call, rows, error = self._answers.popleft()
+            if call.waiter.done():
+                continue
+            if error is not None:
+                call.waiter.set_exception(error)
+                continue
+            call.rows.extend(rows or ())
+            if call.response.has_more_pages:
+                call.response.start_fetching_next_page()
+            else:
+                call.waiter.set_result(call.rows)
+
+
+def _open(servers: str) -> tuple[Any, Any]:
+    """Connect, on a thread because the driver does it while the caller waits."""
+    if not servers:
+        raise CassandraAwayError("No Cassandra is known: start one with `ottla infra up` or set OTTLA_CASSANDRA=host:port.")
+    addresses = [(host, int(port)) for host, _, port in (server.strip().rpartition(":") for server in servers.split(",") if server)]
+    profile = ExecutionProfile(
+        load_balancing_policy=_policy(addresses),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
+        request_timeout=_REQUEST_TIMEOUT_S,
+        row_factory=dict_factory,
+    )
+    cluster = Cluster(
+        contact_points=addresses,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        protocol_version=ProtocolVersion.V5,
+        # For ever: the default gives up after 64 tries, and a role outlives an hour without its database.
+        reconnection_policy=ExponentialReconnectionPolicy(0.5, 10.0, max_attempts=None),
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        control_connection_timeout=_CONNECT_TIMEOUT_S,
+        monitor_reporting_enabled=False,
+    )
+    for name in ("cassandra.cluster", "cassandra.connection", "cassandra.pool"):
+        logging.getLogger(name).addFilter(_without_stack)
+    try:
+        session = cluster.connect()
+    except (DriverException, NoHostAvailable, OSError) as error:
+        cluster.shutdown()
+        raise CassandraAwayError(
+            f"Cassandra does not answer at {servers} ({_reason(error)}): start it (`ottla infra up`) or set OTTLA_CASSANDRA."
+        ) from None
+    session.default_fetch_size = _FETCH_ROWS
+    return cluster, session
+
+
+def _policy(addresses: Sequence[tuple[str, int]]) -> LoadBalancingPolicy:
+    nearest = TokenAwarePolicy(DCAwareRoundRobinPolicy())
+    if not all(_is_loopback(host) for host, _ in addresses):
+        return nearest
+    # Behind mapped ports the other nodes are known by addresses that nobody can reach from here.
+    return HostFilterPolicy(nearest, lambda host: (host.endpoint.address, host.endpoint.port) in addresses)
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host == "localhost"
+
+
+def _without_stack(record: logging.LogRecord) -> bool:
+    """Keep the driver's line and drop its stack: a node that is away is no defect."""
+    record.exc_info = record.exc_text = None
+    return True
+
+
+def _shut_down_late(opening: "asyncio.Task[tuple[Any, Any]]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].shutdown()
+
+
+def _reason(error: BaseException) -> str:
+    errors = getattr(error, "errors", None)
+    if isinstance(errors, dict) and errors:
+        error = next(iter(errors.values()))
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:_REASON_LENGTH_MAX].rstrip(" .")
