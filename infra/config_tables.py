@@ -17,7 +17,7 @@ from infra.kafka.admin import KafkaUnreachableError, TopicsError
 from infra.settings import Settings
 from schemas.codec import DecodeError, decode
 from schemas.events.config import Account, Agent, Tenant
-from schemas.topics import ACCOUNTS, CONFIG_TOPICS, TENANTS
+from schemas.topics import ACCOUNTS, CONFIG_TOPICS, TENANTS, Topic
 
 log = structlog.get_logger()
 
@@ -42,7 +42,10 @@ class ConfigTables:
         self.accounts: dict[str, Account] = {}
         self.agents: dict[str, Agent] = {}
         self._settings = settings
+        self.started = False
         self._by_number: dict[str, Account] | None = None
+        self._read = {topic.name: -1 for topic in CONFIG_TOPICS}
+        self._waiting: list[tuple[str, int, asyncio.Future[None]]] = []
         self._listeners: list[Changed] = []
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -71,10 +74,12 @@ class ConfigTables:
         except OttlaError:
             await self.stop()
             raise
+        self.started = True
         self._task = asyncio.create_task(self._follow(self._consumer), name="config-tables")
 
     async def stop(self) -> None:
         """Stop following; the tables stay as they are."""
+        self.started = False
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -87,6 +92,16 @@ class ConfigTables:
     def on_change(self, listener: Changed) -> None:
         """Call `listener` after each change from now on."""
         self._listeners.append(listener)
+
+    async def wait_until_read(self, topic: Topic, offset: int, *, timeout_s: float) -> bool:
+        """Return whether the record at `offset` came into the tables within `timeout_s`."""
+        if self._read[topic.name] >= offset:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((topic.name, offset, future))
+        done, _ = await asyncio.wait([future], timeout=timeout_s)
+        future.cancel()
+        return bool(done)
 
     def account_by_phone_number_id(self, phone_number_id: str) -> Account | None:
         """Return the account of a number; None if none is applied, then it is the default tenant's."""
@@ -117,6 +132,17 @@ class ConfigTables:
         for partition, records in batches.items():
             for record in records:
                 self._apply(self._topics[partition], record)
+                self._read[self._topics[partition]] = record.offset
+        if batches and self._waiting:
+            self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for topic, offset, future in waiting:
+            if self._read[topic] < offset:
+                self._waiting.append((topic, offset, future))
+            elif not future.done():
+                future.set_result(None)
 
     def _apply(self, topic: str, record: ConsumerRecord) -> None:
         key = (record.key or b"").decode("utf-8", "replace")
