@@ -1,0 +1,111 @@
+"""GET /v1/conversations, /v1/conversations/{id}/messages, /v1/messages/{id}: history as a tenant may see it."""
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.cassandra.listing import find_conversations, read_conversations
+from infra.cassandra.reading import CursorError, read_message, read_messages
+from infra.cassandra.session import Cassandra, CassandraAwayError
+from ingress.problems import problem
+
+_LIMIT_DEFAULT = 100
+
+
+class ParameterError(ValueError):
+    """A query parameter that cannot be used; the text says what to change."""
+
+
+async def list_conversations(request: Request) -> Response:
+    """Answer the tenant's conversations, newest first; `contact` asks for those of one phone number or user id."""
+
+    async def read(cassandra: Cassandra) -> Response:
+        contact = request.query_params.get("contact")
+        if contact is not None:
+            page = await find_conversations(cassandra, tenant=_tenant(request), contact=contact)
+        else:
+            page = await read_conversations(cassandra, tenant=_tenant(request), before=_before(request), limit=_limit(request))
+        return _json(page)
+
+    return await _answered(request, read)
+
+
+async def list_messages(request: Request) -> Response:
+    """Answer a page of a conversation's messages, newest first."""
+
+    async def read(cassandra: Cassandra) -> Response:
+        for conversation in _spellings(request.path_params["id"]):
+            page = await read_messages(
+                cassandra, tenant=_tenant(request), conversation=conversation, before=_before(request), limit=_limit(request)
+            )
+            if page is not None:
+                return _json(page)
+        return problem(404, "No such conversation", "List those there are with GET /v1/conversations.")
+
+    return await _answered(request, read)
+
+
+async def show_message(request: Request) -> Response:
+    """Answer one send: its status, attempts and all that is known of it."""
+
+    async def read(cassandra: Cassandra) -> Response:
+        message = await read_message(cassandra, tenant=_tenant(request), message_id=request.path_params["id"])
+        if message is None:
+            return problem(404, "No such message", "Check the id; a message just queued can be read a moment later.")
+        return _json(message)
+
+    return await _answered(request, read)
+
+
+async def _answered(request: Request, read: Callable[[Cassandra], Awaitable[Response]]) -> Response:
+    """Return what `read` answers, or the problem that kept it from answering."""
+    cassandra: Cassandra | None = request.app.state.cassandra
+    if cassandra is None:
+        return _away()
+    try:
+        return await read(cassandra)
+    except (CursorError, ParameterError) as error:
+        return problem(422, "Parameter not usable", f"{error}.")
+    except CassandraAwayError:
+        return _away()
+
+
+def _away() -> Response:
+    return problem(503, "History is away", "Cassandra does not answer; ask again in a few seconds.", {"Retry-After": "5"})
+
+
+def _tenant(request: Request) -> str:
+    tenant: str = request.state.tenant
+    return tenant
+
+
+def _before(request: Request) -> str | None:
+    return request.query_params.get("before") or None
+
+
+def _limit(request: Request) -> int:
+    given = request.query_params.get("limit", "") or str(_LIMIT_DEFAULT)
+    if not given.isascii() or not given.isdigit() or int(given[:10]) == 0:
+        raise ParameterError("`limit` must be a number from 1 on")
+    return int(given[:10])
+
+
+def _spellings(given: str) -> list[str]:
+    """Return the keys that may be meant: as given, and as it was before the key's own percent signs were decoded with the path."""
+    parts = given.split(":", 2)
+    return list(dict.fromkeys([given, ":".join(quote(part, safe="") for part in parts)]))
+
+
+def _json(content: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+routes = [
+    Route("/v1/conversations", list_conversations, methods=["GET"]),
+    Route("/v1/conversations/{id}/messages", list_messages, methods=["GET"]),
+    Route("/v1/messages/{id}", show_message, methods=["GET"]),
+]
