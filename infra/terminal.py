@@ -4,8 +4,8 @@ import unicodedata
 
 # Invisible, but words of Persian and many emoji are wrong without them, and they move nothing.
 _JOINERS = frozenset("\u200c\u200d")
-# Controls, formats (which reverse or hide), halves of pairs, private and unassigned characters, line and paragraph separators.
-_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Controls, formats (which reverse or hide), halves of pairs, private characters, line and paragraph separators.
+_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 def harmless(text: str) -> str:

@@ -1,0 +1,136 @@
+"""[inbound] [outbound-*] [sent] [status] -> Cassandra: what is read back as history.
+
+Writing is idempotent and convergent (see history_rows), so nothing is read before it is written and a record may come any number of times.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from infra.cassandra.rows import Row, write_rows
+from infra.cassandra.session import Cassandra, CassandraAwayError
+from infra.errors import OttlaError
+from infra.kafka.record import Record
+from schemas.codec import DecodeError
+from schemas.topics import INBOUND, OUTBOUND, SENT, STATUS, Topic
+from sinks.base import Context
+from sinks.history_rows import INDEX_TABLES, WRITTEN_ONCE, history_rows
+
+log = structlog.get_logger()
+
+NAME = "history"
+
+_REMEMBERED_MAX = 100_000
+
+
+class UndecodableError(DecodeError):
+    """Some records of a batch are not what their topic holds: `records` are those; all others were written."""
+
+    def __init__(self, message: str, records: Sequence[Record]) -> None:
+        super().__init__(message)
+        self.records = tuple(records)
+
+
+class History:
+    """The history sink."""
+
+    group = NAME
+    topics: Sequence[Topic] = (INBOUND, *OUTBOUND.values(), SENT, STATUS)
+    batch_max = 100
+
+    def __init__(self, context: Context) -> None:
+        self._settings = context.settings
+        self._cassandra: Cassandra | None = None
+        self._connecting: asyncio.Task[Cassandra] | None = None
+        self._written: dict[tuple[object, ...], None] = {}
+
+    async def start(self) -> None:
+        """Connect and make the tables; a database that is away is waited for when records come.
+
+        Raises MigrationError when the tables are not what this version needs.
+        """
+        try:
+            await self._connected()
+        except CassandraAwayError as error:
+            log.warning("history cannot be written yet", error=str(error))
+
+    async def taken(self, partitions: set[int]) -> None:
+        """Nothing has to be known before writing."""
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        """Write all rows of these records of one conversation.
+
+        Raises CassandraAwayError while the database is away (then all may be handed over again) and UndecodableError, after the others
+        were written, for records that are not what their topic holds.
+        """
+        rows, refused, reason = _rows_of(records)
+        rows = [row for row in rows if row.table not in WRITTEN_ONCE or _identity(row) not in self._written]
+        cassandra = await self._connected_or_away()
+        await write_rows(cassandra, [row for row in rows if row.table in INDEX_TABLES])
+        await write_rows(cassandra, [row for row in rows if row.table not in INDEX_TABLES])
+        self._remember(rows)
+        if refused:
+            raise UndecodableError(reason, refused)
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._cassandra is not None:
+            await self._cassandra.close()
+            self._cassandra = None
+
+    async def _connected(self) -> Cassandra:
+        """Return the session; all who wait for it share one attempt to connect."""
+        if self._cassandra is not None:
+            return self._cassandra
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(Cassandra.connect(self._settings), name="connect history")
+        connecting = self._connecting
+        try:
+            self._cassandra = await asyncio.shield(connecting)
+        finally:
+            if connecting.done() and self._connecting is connecting:
+                self._connecting = None
+        return self._cassandra
+
+    async def _connected_or_away(self) -> Cassandra:
+        try:
+            return await self._connected()
+        except CassandraAwayError:
+            raise
+        except OttlaError as error:
+            # Tables that do not fit are an operator's to mend; the records are good and wait for it.
+            raise CassandraAwayError(str(error)) from error
+
+    def _remember(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row.table in WRITTEN_ONCE:
+                self._written[_identity(row)] = None
+        while len(self._written) > _REMEMBERED_MAX:
+            del self._written[next(iter(self._written))]
+
+
+def build(context: Context) -> History:
+    """Return the sink."""
+    return History(context)
+
+
+def _rows_of(records: Sequence[Record]) -> tuple[list[Row], list[Record], str]:
+    """Return the rows of the good records, the bad ones, and what is wrong with the first of these."""
+    rows: list[Row] = []
+    refused: list[Record] = []
+    reason = ""
+    for record in records:
+        try:
+            rows += history_rows(record)
+        except DecodeError as error:
+            refused.append(record)
+            reason = reason or str(error)
+    return rows, refused, reason
+
+
+def _identity(row: Row) -> tuple[object, ...]:
+    return (row.table, *row.columns.values())
