@@ -43,6 +43,9 @@ def _settings(folder: Path, state: ServerState) -> dict[str, Any]:
         "auto_bootstrap": False,
         "hinted_handoff_enabled": False,
         "auto_snapshot": False,
+        # A node whose disk failed or is full must be seen to have died, not go on refusing everything.
+        "disk_failure_policy": "die",
+        "commit_failure_policy": "die",
         # Written to the page cache at once and to the disk every 2 s: a killed process loses nothing, a power cut at most these
         # 2 s, and history can be written again from the log. `batch` would cost every insert a disk write.
         "commitlog_sync": "periodic",

@@ -13,6 +13,7 @@ _NEEDED_BYTES = 200 * 1024 * 1024
 _LONGEST = 240
 _DATE = r"^\S+ \[[^\]]*\] "
 _ERROR_LINE = re.compile(_DATE + r"(?:ERROR|FATAL) (?:\S+ - )?(.*)")
+_INFO_LINE = re.compile(_DATE + "INFO ")
 _THROWN = re.compile(r"^(?:Exception .*|Caused by: .*|Error: .*|Error occurred .*|[\w.$]+(?:Exception|Error): .*)$")
 
 _FULL = ("No space left on device", "Disk quota exceeded", "Insufficient disk space")
@@ -23,7 +24,8 @@ _DAMAGED = (
     "Corrupt",
     "corrupt",
     "meta.properties",
-    "No readable meta.properties",
+    "node ID not found",
+    "all log dirs in",
     "InconsistentBrokerMetadataException",
     "Could not read commit log descriptor",
     "CommitLogReplayException",
@@ -67,10 +69,12 @@ def tail(log: Path) -> str:
 
 def why_not_started(plan: Plan, home: Path, code: int, port: int) -> ServerError:
     """Return the error for a server that ended with this exit code before it served."""
-    log, text = plan.log(home), tail(plan.log(home))
+    log = plan.log(home)
+    # Cassandra begins with its whole command line as information, which holds words that elsewhere mean trouble.
+    complaints = "\n".join(line for line in tail(log).splitlines() if not _INFO_LINE.match(line))
 
     def says(signs: tuple[str, ...]) -> bool:
-        return any(sign in text for sign in signs)
+        return any(sign in complaints for sign in signs)
 
     if says(_FULL):
         return ServerError(f"{plan.title} stopped because the disk of OTTLA_HOME={home} is full: make room and start again.")
