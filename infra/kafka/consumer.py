@@ -70,6 +70,9 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=on_fatal)
         self._consumer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
+        # One epoch from one assignment to the next; records are handled only while it is open, and only those drained in it.
+        self._epoch = 0
+        self._open = asyncio.Event()
         self.ready = asyncio.Event()
 
     async def start(self) -> None:
@@ -126,6 +129,12 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     async def _take(self) -> None:
         while True:
             fetched = await self._consumer.getmany(timeout_ms=1_000, max_records=1_000)
+            if not fetched:
+                continue
+            epoch = self._epoch
+            await self._open.wait()
+            if epoch != self._epoch:
+                continue  # drained before a rebalance: the new assignment starts again from the committed offsets
             marks = {partition: self._marks.get(partition) for partition in fetched}
             for partition, records in fetched.items():
                 mark = marks[partition]
@@ -172,8 +181,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Let running handlers of these partitions end, commit, and forget them (aiokafka calls this before a rebalance)."""
-        if not revoked:
-            return
+        self._open.clear()
+        self._epoch += 1
         numbers = {partition.partition for partition in revoked}
         leaving = {partition: self._marks.pop(partition) for partition in revoked if partition in self._marks}
         await self._lanes.retire(lambda key: key[0] in numbers, timeout_s=_RETIRE_S)  # type: ignore[index]
@@ -182,16 +191,17 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             self._committed.pop(partition, None)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Start afresh with these partitions (aiokafka calls this after a rebalance, before it fetches)."""
-        self._marks = {partition: Watermark() for partition in assigned}
+        """Start afresh with these partitions (aiokafka calls this after a rebalance, and may fetch while it waits here)."""
+        self._epoch += 1
         self._committed.clear()
         if self._taken is not None and assigned:
             try:
                 await self._taken({partition.partition for partition in assigned})
             except Exception as error:  # noqa: BLE001  # what must be known before sending could not be read: stop, never send blindly
-                self._marks = {}
                 self._on_fatal(error)
                 return
+        self._marks = {partition: Watermark() for partition in assigned}
+        self._open.set()
         self.ready.set()
 
 

@@ -1,0 +1,214 @@
+"""infra.kafka: on a real broker, records are placed as Java places them, and no rebalance, kill or pause loses or reorders one."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pytest
+
+from infra.kafka.admin import create_topics
+from infra.kafka.consumer import LaneConsumer
+from infra.kafka.producer import ProduceError, Producer, settle
+from infra.kafka.record import Record
+from infra.settings import Settings
+from schemas.ids import key_hash
+from schemas.topics import INBOUND, RAW
+
+pytestmark = pytest.mark.servers
+
+
+class Seen:
+    """What consumers handled, and an event for each number of records."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[bytes, list[int]] = defaultdict(list)
+        self.count = 0
+        self._waiting: list[tuple[int, asyncio.Event]] = []
+
+    def add(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self.by_key[record.key].append(int(record.value))
+            self.count += 1
+        for wanted, event in self._waiting:
+            if self.count >= wanted:
+                event.set()
+
+    async def at_least(self, count: int) -> None:
+        event = asyncio.Event()
+        self._waiting.append((count, event))
+        if self.count < count:
+            await asyncio.wait_for(event.wait(), 60)
+
+    def first_times(self) -> dict[bytes, list[int]]:
+        """Each key's numbers without the repetitions that a takeover may bring."""
+        return {key: list(dict.fromkeys(numbers)) for key, numbers in self.by_key.items()}
+
+
+def fatal(error: BaseException) -> None:
+    raise AssertionError(error)
+
+
+def consumer(settings: Settings, seen: Seen, *, worker: str, batch_max: int = 10) -> LaneConsumer:
+    async def handle(records: Sequence[Record]) -> None:
+        await asyncio.sleep(0)
+        seen.add(records)
+
+    own = settings.model_copy(update={"worker": worker})
+    return LaneConsumer(own, group="group", topics=[RAW, INBOUND], handle=handle, on_fatal=fatal, batch_max=batch_max)
+
+
+async def fill(producer: Producer, numbers: range, keys: int = 50) -> None:
+    await settle([producer.produce(RAW.name, key=b"key-%d" % (n % keys), value=b"%d" % n) for n in numbers])
+
+
+async def test_records_are_placed_by_murmur2(settings: Settings) -> None:
+    """The partition of a record is its key's hash modulo the partition count, as Java's producer has it."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    seen: dict[bytes, int] = {}
+    done = asyncio.Event()
+
+    async def handle(records: Sequence[Record]) -> None:
+        seen.update({record.key: record.partition for record in records})
+        if len(seen) == 200:
+            done.set()
+
+    reader = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal)
+    try:
+        await fill(producer, range(200), keys=200)
+        await reader.start()
+        await asyncio.wait_for(done.wait(), 60)
+        partitions = await producer.partitions(RAW.name)
+        assert partitions == settings.partitions
+        assert seen == {key: key_hash(key) % partitions for key in seen}
+    finally:
+        await reader.stop()
+        await producer.stop()
+
+
+async def test_a_second_member_takes_over_in_order(settings: Settings) -> None:
+    """While members come and go, every record is handled and each key's first times are in order."""
+    await create_topics(settings)
+    producer, seen = Producer(settings, client_id="test"), Seen()
+    await producer.start()
+    first = consumer(settings, seen, worker="one")
+    second = consumer(settings, seen, worker="two")
+    await first.start()
+    try:
+        await fill(producer, range(1000))
+        await seen.at_least(500)
+        await second.start()
+        await fill(producer, range(1000, 2000))
+        await asyncio.wait_for(second.ready.wait(), 30)
+        await first.stop()
+        await fill(producer, range(2000, 3000))
+        await asyncio.wait_for(_all(seen, 3000), 60)
+    finally:
+        await second.stop()
+        await producer.stop()
+    for numbers in seen.first_times().values():
+        assert numbers == sorted(numbers)
+    assert sum(map(len, seen.first_times().values())) == 3000
+
+
+async def _all(seen: Seen, count: int) -> None:
+    while sum(map(len, seen.first_times().values())) < count:
+        await seen.at_least(seen.count + 1)
+
+
+async def test_nothing_unfinished_is_committed(settings: Settings) -> None:
+    """A member that stops while a handler hangs commits only below it; the next one gets that record and those after it again."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    keys = [b"a", b"b"]
+    partition = key_hash(keys[0]) % settings.partitions
+    await settle([producer.produce(RAW.name, key=key, value=b"%d" % n, partition=partition) for n, key in enumerate(keys * 3)])
+    handled: list[bytes] = []
+    others_done = asyncio.Event()
+
+    async def hang_on_a(records: Sequence[Record]) -> None:
+        if records[0].key == b"a":
+            await asyncio.Event().wait()
+        handled.extend(record.value for record in records)
+        if len(handled) == 3:
+            others_done.set()
+
+    first = LaneConsumer(settings, group="group", topics=[RAW], handle=hang_on_a, on_fatal=fatal)
+    await first.start()
+    await asyncio.wait_for(others_done.wait(), 60)
+    await first.stop(timeout_s=0.1)
+    seen = Seen()
+    second = consumer(settings, seen, worker=settings.worker)
+    await second.start()
+    try:
+        await seen.at_least(6)
+        assert seen.by_key == {b"a": [0, 2, 4], b"b": [1, 3, 5]}
+    finally:
+        await second.stop()
+        await producer.stop()
+
+
+async def test_an_escaped_error_is_fatal_and_stays_uncommitted(settings: Settings) -> None:
+    """When a handler lets an error out the process is told, and the record comes again to the next member."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    await producer.send(RAW.name, key=b"a", value=b"1")
+    told: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def fail(_: Sequence[Record]) -> None:
+        raise RuntimeError("defect")
+
+    first = LaneConsumer(settings, group="group", topics=[RAW], handle=fail, on_fatal=told.set_result)
+    await first.start()
+    assert str(await asyncio.wait_for(told, 60)) == "defect"
+    await first.stop()
+    seen = Seen()
+    second = consumer(settings, seen, worker=settings.worker)
+    await second.start()
+    try:
+        await seen.at_least(1)
+    finally:
+        await second.stop()
+        await producer.stop()
+
+
+async def test_partitions_are_known_before_their_records(settings: Settings) -> None:
+    """What must be learnt of a taken partition is learnt before its first record is handled."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    await fill(producer, range(50))
+    known: set[int] = set()
+    strangers: list[int] = []
+    seen = Seen()
+
+    async def taken(partitions: set[int]) -> None:
+        await asyncio.sleep(0.05)
+        known.update(partitions)
+
+    async def handle(records: Sequence[Record]) -> None:
+        strangers.extend(record.partition for record in records if record.partition not in known)
+        seen.add(records)
+
+    reader = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal, taken=taken)
+    await reader.start()
+    try:
+        await seen.at_least(50)
+        assert strangers == []
+    finally:
+        await reader.stop()
+        await producer.stop()
+
+
+async def test_a_broker_that_does_not_answer_is_an_error_in_time(settings: Settings) -> None:
+    """A record that nobody acknowledges fails within the delivery timeout instead of waiting for ever."""
+    producer = Producer(settings.model_copy(update={"kafka": "127.0.0.1:9"}), client_id="test", delivery_timeout_s=1.0)
+    await producer.start()
+    try:
+        with pytest.raises(ProduceError):
+            await asyncio.wait_for(producer.send(RAW.name, key=b"a", value=b"1"), 30)
+    finally:
+        await producer.stop(timeout_s=0.1)
