@@ -5,25 +5,47 @@ line of help that `ottla config` prints. Secrets that nobody set are made on fir
 readable by the owner alone, so that all roles of one installation agree on them.
 """
 
+import difflib
 import json
 import os
+import re
 import secrets
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.env_file import ENV_FILE, read_env_file
 from infra.errors import UsageError
 
-ENV_FILE = Path(".env")
+PREFIX = "OTTLA_"
 _MADE_ON_FIRST_RUN = ("whatsapp_app_secret", "whatsapp_verify_token", "whatsapp_token", "admin_key")
+_PASSED_BETWEEN_PROCESSES = frozenset({"OTTLA_LOG_STYLE", "OTTLA_READY_URLS", "OTTLA_SIMULATOR_FAULTS", "OTTLA_SIMULATOR_PORT"})
+"""Variables that `ottla up` and tests hand to the processes they start; nobody sets them by hand."""
+
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+_PORT_MAX = 65535
+
+Origin = Literal["environment", ".env", "default", "made"]
 
 
 class SettingsError(UsageError):
     """A setting that cannot be used; its text is one sentence that says what to change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingOrigin:
+    """A setting by the name of its variable, and where its value comes from."""
+
+    field: str
+    variable: str
+    origin: Origin
+    help: str
 
 
 class Settings(BaseSettings):
@@ -37,7 +59,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the ingress listens on; every other role stays on loopback")
     port: int = Field(8000, ge=1, le=65535, description="HTTP port of the ingress")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics of the other roles; 0: a free one")
-    worker: str = Field("", description="stable identity of this process: group instance id and data folder; empty: made")
+    worker: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,100}$",
+        description="stable identity of this process: group instance id and data folder; empty: made",
+    )
     kafka: str = Field("", description="bootstrap servers; empty: the local broker that `up` or `infra up` starts")
     cassandra: str = Field("", description="host:port,...; empty: the local node that `up` or `infra up` starts")
     keyspace: str = Field("ottla", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="Cassandra keyspace of this installation")
@@ -56,21 +82,54 @@ class Settings(BaseSettings):
     admin_key: SecretStr = Field(SecretStr(""), description="bearer key of the default tenant's and the admin API")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least severe log line shown")
 
+    @field_validator("home")
+    @classmethod
+    def _home(cls, value: Path) -> Path:
+        return value.expanduser()
+
     @field_validator("kafka", "cassandra")
     @classmethod
     def _servers(cls, value: str) -> str:
-        for server in filter(None, value.split(",")):
-            host, colon, port = server.strip().rpartition(":")
-            if not colon or not host or not port.isdigit() or not 0 < int(port) <= 65535:  # noqa: PLR2004
+        servers = [server.strip() for server in value.split(",") if server.strip()]
+        for server in servers:
+            host, colon, port = server.rpartition(":")
+            if not colon or not host or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
                 raise ValueError(f"{server!r} is not host:port")
-        return value
+        return ",".join(servers)
 
     @field_validator("whatsapp_api", "ai_url")
     @classmethod
     def _url(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("it must be a URL that starts with http:// or https:// and names a host")
         return value.rstrip("/")
+
+    @field_validator("ai_url")
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        if value.endswith("/chat/completions"):
+            raise ValueError("give the base URL, without /chat/completions")
+        return value
+
+    @field_validator("whatsapp_app_secret", "whatsapp_verify_token", "whatsapp_token", "ai_key", "admin_key")
+    @classmethod
+    def _secret(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value().strip()
+        if _CONTROL_CHARACTER.search(text):
+            raise ValueError("it holds a line break or another control character")
+        return SecretStr(text)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _log_level(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @property
     def app_secrets(self) -> tuple[bytes, ...]:
@@ -81,37 +140,61 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the settings; make the secrets that nobody set.
 
-    Raises SettingsError with one sentence for a broken `.env`, a value that cannot be used or a folder that cannot be written.
+    Raises SettingsError or EnvFileError with one sentence for a value that cannot be used, a folder that cannot be written or a broken
+    `.env`.
     """
-    _check_env_file(ENV_FILE)
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "OTTLA_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"{name} cannot be used: {first['msg'].removeprefix('Value error, ')}.") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{ENV_FILE} is not UTF-8 text: save it again as UTF-8.") from None
-    made = _made_secrets(settings.home.resolve())
+    settings = _read()
+    home = settings.home.resolve()
+    made = _made_secrets(home)
     missing = {name: SecretStr(made[name]) for name in _MADE_ON_FIRST_RUN if not getattr(settings, name).get_secret_value()}
     worker = settings.worker or f"worker-{uuid.uuid4().hex[:8]}"
-    return settings.model_copy(update={**missing, "home": settings.home.resolve(), "worker": worker})
+    return settings.model_copy(update={**missing, "home": home, "worker": worker})
 
 
-def _check_env_file(path: Path) -> None:
-    """Refuse a `.env` with a line that no reader could mean: python-dotenv alone would only skip it."""
-    if not path.is_file():
-        return
+def setting_origins() -> list[SettingOrigin]:
+    """Return every setting with where `load_settings` takes it from."""
+    environment, env_file = _names(os.environ), _names(read_env_file())
+    origins: list[SettingOrigin] = []
+    for name, field in Settings.model_fields.items():
+        variable = PREFIX + name.upper()
+        origin: Origin = "made" if name in {*_MADE_ON_FIRST_RUN, "worker"} else "default"
+        if variable in environment:
+            origin = "environment"
+        elif variable in env_file:
+            origin = ".env"
+        origins.append(SettingOrigin(field=name, variable=variable, origin=origin, help=field.description or ""))
+    return origins
+
+
+def unknown_variables() -> list[str]:
+    """Return a sentence for each OTTLA_ variable that nobody reads, with the nearest one that is read."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | _PASSED_BETWEEN_PROCESSES
+    sentences = []
+    for place, names in (("the environment", os.environ), (str(ENV_FILE), read_env_file())):
+        for name in sorted(set(map(str.upper, names)) - known):
+            if name.startswith(PREFIX):
+                nearest = difflib.get_close_matches(name, known, n=1)
+                sentences.append(f"{name} in {place} is no setting" + (f": did you mean {nearest[0]}?" if nearest else "."))
+    return sentences
+
+
+def _names(variables: Mapping[str, str]) -> set[str]:
+    return {name.upper() for name, value in variables.items() if value}
+
+
+def _read() -> Settings:
+    read_env_file()
     try:
-        with path.open(encoding="utf-8") as stream:
-            bindings = list(parse_stream(stream))
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path} is not UTF-8 text: save it again as UTF-8.") from None
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
-    for binding in bindings:
-        if binding.error or (binding.key and binding.value is None):
-            raise SettingsError(f"{path} line {binding.original.line} is not NAME=value: {binding.original.string.strip()[:40]!r}.")
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name} cannot be used: {_reason(first['msg'])}.") from None
+
+
+def _reason(message: str) -> str:
+    reason = message.removeprefix("Value error, ").rstrip(".")
+    return reason[:1].lower() + reason[1:]
 
 
 def _made_secrets(home: Path) -> dict[str, str]:
@@ -120,7 +203,7 @@ def _made_secrets(home: Path) -> dict[str, str]:
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            draft = home / f".secrets.{os.getpid()}"
+            draft = home / f".secrets.{uuid.uuid4().hex}"
             draft.touch(mode=0o600)
             draft.write_text(json.dumps({name: secrets.token_urlsafe(24) for name in _MADE_ON_FIRST_RUN}))
             try:
@@ -133,6 +216,6 @@ def _made_secrets(home: Path) -> dict[str, str]:
         made: dict[str, str] = json.loads(path.read_text())
         return {name: made[name] for name in _MADE_ON_FIRST_RUN}
     except OSError as error:
-        raise SettingsError(f"OTTLA_HOME={home} cannot be used: {error.strerror}.") from None
+        raise SettingsError(f"OTTLA_HOME={home} cannot be written ({error.strerror}): name a folder of yours.") from None
     except (ValueError, KeyError, TypeError):
         raise SettingsError(f"{path} is damaged: remove it and new secrets are made.") from None
