@@ -1,0 +1,83 @@
+"""Migrations are applied once, in order, by one process at a time."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from infra.cassandra.migrate import MIGRATIONS, MigrationError, migrate, read_migrations
+from infra.cassandra.session import Cassandra
+from infra.settings import Settings
+
+
+def test_our_own_migrations_can_be_repeated() -> None:
+    """A process may die in the middle of a migration: every statement says IF NOT EXISTS."""
+    migrations = read_migrations()
+    assert [path.stem for path in sorted(MIGRATIONS.glob("*.cql"))] == [migration.name for migration in migrations]
+    assert all("IF NOT EXISTS" in statement for migration in migrations for statement in migration.statements)
+
+
+def test_comments_are_no_statements(migrations: Path) -> None:
+    """A semicolon in a comment ends nothing."""
+    first, second = read_migrations(migrations)
+    assert first.statements == ("CREATE TABLE IF NOT EXISTS first (id int PRIMARY KEY)",)
+    assert second.name == "0002_second"
+
+
+def test_a_number_used_twice_is_refused(migrations: Path) -> None:
+    """Two files with one number have no order."""
+    (migrations / "0002_other.cql").write_text("")
+    with pytest.raises(MigrationError, match="number 0002"):
+        read_migrations(migrations)
+
+
+def test_a_file_without_a_number_is_refused(migrations: Path) -> None:
+    """A file that would silently come last, or never, is named in the error."""
+    (migrations / "more.cql").write_text("")
+    with pytest.raises(MigrationError, match=r"more\.cql"):
+        read_migrations(migrations)
+
+
+@pytest.mark.servers
+async def test_applied_once_and_in_order(settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
+    """The second call finds nothing to do, and a later file is applied alone."""
+    assert await migrate(cassandra, keyspace=settings.keyspace, folder=migrations) == ["0001_first", "0002_second"]
+    assert await migrate(cassandra, keyspace=settings.keyspace, folder=migrations) == []
+    (migrations / "0003_third.cql").write_text("ALTER TABLE second ADD IF NOT EXISTS more text;")
+    assert await migrate(cassandra, keyspace=settings.keyspace, folder=migrations) == ["0003_third"]
+    await cassandra.execute("INSERT INTO second (id, more) VALUES (1, 'x')")
+
+
+@pytest.mark.servers
+async def test_a_changed_file_is_refused_in_a_sentence(settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
+    """What was applied is history: an edit would leave installations different from one another."""
+    await migrate(cassandra, keyspace=settings.keyspace, folder=migrations)
+    (migrations / "0001_first.cql").write_text("CREATE TABLE IF NOT EXISTS first (id text PRIMARY KEY);")
+    with pytest.raises(MigrationError, match=r"^Migration 0001_first was changed after it was applied: .*\.$"):
+        await migrate(cassandra, keyspace=settings.keyspace, folder=migrations)
+
+
+@pytest.mark.servers
+async def test_several_at_once_apply_each_once(settings: Settings) -> None:
+    """Roles that start together all end with every table, and only one of them applies each file."""
+    sessions = await asyncio.gather(*(Cassandra.connect(settings) for _ in range(3)))
+    rows = await sessions[0].execute("SELECT name FROM schema_migrations")
+    tables = await sessions[1].execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?", (settings.keyspace,))
+    lock = await sessions[2].execute("SELECT * FROM schema_lock")
+    await asyncio.gather(*(session.close() for session in sessions))
+    assert sorted(row["name"] for row in rows) == [migration.name for migration in read_migrations()]
+    assert {"messages", "statuses", "sends", "activity"} <= {row["table_name"] for row in tables}
+    assert lock == []
+
+
+@pytest.mark.servers
+async def test_a_lock_held_by_another_is_waited_for(settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
+    """While another process holds the lock nothing is applied; when it lets go, the rest is."""
+    await migrate(cassandra, keyspace=settings.keyspace, folder=migrations)
+    await cassandra.execute("INSERT INTO schema_lock (name, owner) VALUES ('migrate', 'other') IF NOT EXISTS")
+    (migrations / "0003_third.cql").write_text("CREATE TABLE IF NOT EXISTS third (id int PRIMARY KEY);")
+    waiting = asyncio.create_task(migrate(cassandra, keyspace=settings.keyspace, folder=migrations))
+    done, _ = await asyncio.wait([waiting], timeout=1)
+    assert not done
+    await cassandra.execute("DELETE FROM schema_lock WHERE name = 'migrate' IF EXISTS")
+    assert await waiting == ["0003_third"]

@@ -1,0 +1,163 @@
+"""Rows of history: pure functions of records."""
+
+import msgspec
+import pytest
+
+from infra.cassandra.rows import PARTITION_KEYS, Row
+from infra.kafka.record import Record
+from schemas.codec import DecodeError
+from schemas.events.inbound import Person
+from sinks.history_rows import INDEX_TABLES, WRITTEN_ONCE, described, history_rows
+from tests.history_events import NOON_MS, Talk
+
+
+def rows(record: Record, table: str) -> list[Row]:
+    return [row for row in history_rows(record) if row.table == table]
+
+
+def test_the_same_record_gives_the_same_rows() -> None:
+    """Rows depend on nothing but the record, so that a replay writes what was there."""
+    talk = Talk()
+    for record in (
+        talk.inbound("wamid.1", "hello", at_ms=NOON_MS),
+        talk.outbound("cause", "hi", at_ms=NOON_MS),
+        talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="wamid.2"),
+        talk.status("wamid.2", "read", at_ms=NOON_MS, send="0" * 32),
+    ):
+        assert history_rows(record) == history_rows(record)
+
+
+def test_every_row_has_its_whole_partition_key() -> None:
+    """A row that lacks a part of its partition key cannot be written."""
+    talk = Talk()
+    written = [
+        *history_rows(talk.inbound("wamid.1", "hello", at_ms=NOON_MS)),
+        *history_rows(talk.outbound("cause", "hi", at_ms=NOON_MS)),
+        *history_rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="wamid.2")),
+        *history_rows(talk.status("wamid.2", "read", at_ms=NOON_MS, send="0" * 32)),
+    ]
+    assert {row.table for row in written} == set(PARTITION_KEYS)
+    assert all(row.partition for row in written)
+    assert set(PARTITION_KEYS) > INDEX_TABLES
+    assert set(PARTITION_KEYS) > WRITTEN_ONCE
+
+
+def test_a_message_stands_at_the_time_it_was_received() -> None:
+    """The platform's time has one second's resolution and may be days old, so order goes by ours; theirs is kept beside it."""
+    (row,) = rows(Talk().inbound("wamid.1", "hello", at_ms=NOON_MS + 123, at=NOON_MS - 5_000), "messages")
+    assert (row.columns["time_ms"], row.columns["platform_time_ms"]) == (NOON_MS + 123, NOON_MS - 5_000)
+    assert row.columns["bucket"] == NOON_MS // 864_000_000
+
+
+def test_old_messages_handed_over_in_bulk_stand_at_their_own_time() -> None:
+    """A history webhook of months ago must not fill today's page."""
+    (row,) = rows(Talk().inbound("wamid.1", "hello", at_ms=NOON_MS, kind="history", at=NOON_MS - 90 * 86_400_000), "messages")
+    assert row.columns["time_ms"] == NOON_MS - 90 * 86_400_000
+
+
+@pytest.mark.parametrize("at", [-5, 10**17, 2**63 - 1])
+def test_a_mad_platform_time_becomes_a_date_that_can_be_shown(at: int) -> None:
+    """What a platform claims as its time can neither be refused by the database nor break a page."""
+    (row,) = rows(Talk().inbound("wamid.1", "hello", at_ms=NOON_MS, at=at, kind="history"), "messages")
+    assert 0 <= int(str(row.columns["platform_time_ms"])) <= 253_402_300_799_999
+    assert 0 <= int(str(row.columns["time_ms"])) <= NOON_MS
+
+
+def test_no_column_is_null() -> None:
+    """A null would be a tombstone: what is not known is left out or empty."""
+    talk = Talk()
+    records = [talk.inbound("wamid.1", "", at_ms=NOON_MS, person=Person()), talk.outbound("cause", "hi", at_ms=NOON_MS, raw=None)]
+    for record in records:
+        assert all(value is not None for row in history_rows(record) for value in row.columns.values())
+
+
+def test_the_text_that_left_outdoes_the_plan_of_the_same_millisecond() -> None:
+    """[sent] has the text that counts, whatever order the two records come in."""
+    talk = Talk()
+    (plan,) = rows(talk.outbound("cause", "plan", at_ms=NOON_MS), "messages")
+    (left,) = rows(talk.sent("cause", "left", created_ms=NOON_MS, platform_id="wamid.2", at=NOON_MS), "messages")
+    assert plan.partition == left.partition
+    assert left.write_us > plan.write_us
+
+
+def test_of_a_send_planned_twice_the_first_plan_counts() -> None:
+    """A rerun may plan the same id later and with other words: the earlier record wins by its write timestamp."""
+    talk = Talk()
+    (first,) = rows(talk.outbound("cause", "one", at_ms=NOON_MS), "sends")
+    (second,) = rows(talk.outbound("cause", "two", at_ms=NOON_MS + 9_000), "sends")
+    assert first.columns["id"] == second.columns["id"]
+    assert first.write_us > second.write_us
+
+
+def test_of_an_item_decided_twice_the_later_decision_counts_as_a_whole() -> None:
+    """A rerun's row replaces the first one with all its columns, never some of them."""
+    talk = Talk()
+    (first,) = rows(talk.inbound("wamid.1", "hello", at_ms=NOON_MS, decision="failed", reason="timeout"), "messages")
+    (second,) = rows(talk.inbound("wamid.1", "hello", at_ms=NOON_MS, decided_at=NOON_MS + 99), "messages")
+    assert set(first.columns) == set(second.columns)
+    assert second.write_us > first.write_us
+
+
+def test_a_conversation_is_found_by_phone_and_by_user_id() -> None:
+    """A conversation keyed by a user id is found by the phone number the platform told, and the other way round."""
+    talk = Talk(contact="US.123456")
+    found = rows(talk.inbound("wamid.1", "hello", at_ms=NOON_MS, person=Person(phone="16505550001", user_id="US.123456")), "contacts")
+    assert [row.columns["contact"] for row in found] == ["16505550001", "US.123456"]
+    assert {row.columns["conversation"] for row in found} == {talk.key}
+
+
+def test_nobody_is_no_contact() -> None:
+    """What has no contact is not listed under `-`, where one partition would collect all of it."""
+    assert rows(Talk(contact="").inbound("wamid.1", "hello", at_ms=NOON_MS, person=Person()), "contacts") == []
+
+
+def test_a_status_names_its_send() -> None:
+    """A status with our callback data says which platform id the send has, though [sent] may never say so."""
+    talk = Talk()
+    send = talk.send("cause")
+    (named,) = rows(talk.status("wamid.2", "sent", at_ms=NOON_MS, send=send), "send_platform_ids")
+    assert named.columns == {"send": send, "platform_id": "wamid.2"}
+    assert rows(talk.status("wamid.2", "sent", at_ms=NOON_MS), "send_platform_ids") == []
+
+
+def test_an_endless_platform_id_is_cut() -> None:
+    """The database takes keys of 64 KiB: a longer id must not make its status undeliverable."""
+    (row,) = rows(Talk().status("w" * 70_000, "read", at_ms=NOON_MS), "statuses")
+    assert len(str(row.columns["platform_id"])) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("topic", "value"),
+    [
+        ("inbound", b"{"),
+        ("inbound", b"{}"),
+        ("outbound-high", b"\xff"),
+        ("sent", b'{"v":99}'),
+        ("status", b"[]"),
+        ("status", b'{"v":1,"channel":"pigeon","account":"1","conversation":"p:1:2","received_at":1,"changes":[]}'),
+        ("something-else", b"{}"),
+    ],
+)
+def test_what_is_no_event_is_refused(topic: str, value: bytes) -> None:
+    """Bytes that are not the topic's event are a DecodeError, which nobody tries again."""
+    with pytest.raises(DecodeError):
+        history_rows(Record(topic, 0, 0, b"key", value, [], 0))
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (b'{"type":"text","text":{"body":"hello"}}', ("text", "hello")),
+        (b'{"type":"image","image":{"id":"1","caption":"look"}}', ("image", "look")),
+        (b'{"type":"interactive","interactive":{"type":"button","body":{"text":"choose"}}}', ("interactive", "choose")),
+        (b'{"type":"template","template":{"name":"welcome"}}', ("template", "[template welcome]")),
+        (b'{"type":"sticker","sticker":{"id":"1"}}', ("sticker", "[sticker]")),
+        (b'{"type":"text","text":"odd"}', ("text", "[text]")),
+        (b'{"type":5}', ("unknown", "[unknown]")),
+        (b"[]", ("unknown", "")),
+        (b"nothing", ("unknown", "")),
+    ],
+)
+def test_the_words_of_a_message(message: bytes, expected: tuple[str, str]) -> None:
+    """A timeline shows the words of a message, or what it is where it has none."""
+    assert described(msgspec.Raw(message)) == expected
