@@ -1,0 +1,149 @@
+"""The history sink on a real Cassandra: records in any order and any number give one reading."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from infra.cassandra.reading import read_messages
+from infra.cassandra.session import Cassandra, CassandraAwayError
+from infra.clock import SystemClock
+from infra.kafka.record import Record
+from infra.retries import AwayError
+from infra.settings import Settings
+from schemas.codec import DecodeError
+from sinks.base import Context
+from sinks.events_to_history import History, UndecodableError, build
+from sinks.runner import sinks_by_name
+from tests.cassandra.conftest import cassandra, history_settings, tenant
+from tests.history_events import NOON_MS, Talk
+
+__all__ = ["cassandra", "history_settings", "tenant"]
+
+
+def context(settings: Settings) -> Context:
+    # History uses the settings alone.
+    nothing = cast("Any", None)
+    return Context(settings=settings, producer=nothing, config=nothing, clock=SystemClock())
+
+
+@pytest.fixture
+async def history(history_settings: Settings) -> AsyncIterator[History]:
+    sink = History(context(history_settings))
+    await sink.start()
+    yield sink
+    await sink.stop()
+
+
+def a_whole_talk(talk: Talk) -> list[Record]:
+    """Return what the log holds of three questions and their answers, with reruns and statuses."""
+    records: list[Record] = []
+    for number in range(3):
+        at_ms = NOON_MS + 10_000 * number
+        asked, answered = f"wamid.{talk.contact}.in{number}", f"wamid.{talk.contact}.out{number}"
+        cause = talk.cause(asked)
+        records += [
+            talk.inbound(asked, f"question {number}", at_ms=at_ms, decision="failed", reason="timeout"),
+            talk.inbound(asked, f"question {number}", at_ms=at_ms, decided_at=at_ms + 900),
+            talk.outbound(cause, f"answer {number}", at_ms=at_ms + 950),
+            talk.outbound(cause, f"another answer {number}", at_ms=at_ms + 1_950),
+            talk.sent(cause, f"answer {number}", created_ms=at_ms + 950, platform_id=answered),
+            *(talk.status(answered, each, at_ms=at_ms + 3_000, send=talk.send(cause)) for each in ("sent", "delivered", "read")),
+        ]
+    return records
+
+
+async def reading(cassandra: Cassandra, talk: Talk) -> list[dict[str, Any]]:
+    page = await read_messages(cassandra, tenant=talk.tenant, conversation=talk.key)
+    assert page is not None
+    built: list[dict[str, Any]] = msgspec.to_builtins(page.messages)
+    return built
+
+
+async def test_the_runner_finds_it() -> None:
+    """`ottla run sinks history` runs this sink."""
+    assert sinks_by_name()["history"] is build
+
+
+async def test_a_database_that_is_away_is_waited_for() -> None:
+    """Without a database the sink starts, and its records are held back rather than given up."""
+    sink = History(context(Settings(cassandra="127.0.0.1:1", _env_file=None)))
+    await sink.start()
+    with pytest.raises(AwayError):
+        await sink.handle([Talk().inbound("wamid.1", "hello", at_ms=NOON_MS)])
+    await sink.stop()
+
+
+@pytest.mark.servers
+async def test_twice_and_in_any_order_is_one_reading(history: History, cassandra: Cassandra, tenant: str) -> None:
+    """Every record handled twice, in shuffled order and odd batches, gives what the log's own order gives."""
+    expected: list[dict[str, Any]] | None = None
+    for seed in range(6):
+        talk = Talk(contact=f"1650555{seed:04}", tenant=tenant)
+        records = a_whole_talk(talk)
+        if seed:
+            records = records * 2
+            random.Random(seed).shuffle(records)
+        for batch in _batches(records, seed + 1):
+            await history.handle(batch)
+        found = [_without_names(message, talk) for message in await reading(cassandra, talk)]
+        expected = expected or found
+        assert found == expected
+    assert expected is not None
+    assert [message["text"] for message in expected] == ["answer 2", "question 2", "answer 1", "question 1", "answer 0", "question 0"]
+    assert [message["status"] for message in expected] == ["read", "received"] * 3
+    assert {message["decision"] for message in expected[1::2]} == {"answered"}
+
+
+def _batches(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
+    return [records[start : start + size] for start in range(0, len(records), size)]
+
+
+def _without_names(message: dict[str, Any], talk: Talk) -> dict[str, Any]:
+    """Return a message without what differs between one talk and another, so that talks can be compared."""
+    text = msgspec.json.encode(message).decode().replace(talk.contact, "CONTACT")
+    named: dict[str, Any] = msgspec.json.decode(text)
+    return {name: value for name, value in named.items() if name not in ("id", "cause", "replies")}
+
+
+@pytest.mark.servers
+async def test_records_that_are_none_take_no_sibling_along(history: History, cassandra: Cassandra, tenant: str) -> None:
+    """A batch with broken records writes the good ones and names the broken ones."""
+    talk = Talk(tenant=tenant)
+    broken = Record("inbound", 3, 5, talk.key.encode(), b"{", [], 0)
+    good = [talk.inbound("wamid.1", "one", at_ms=NOON_MS), talk.inbound("wamid.2", "two", at_ms=NOON_MS + 1)]
+    with pytest.raises(UndecodableError) as caught:
+        await history.handle([good[0], broken, good[1]])
+    assert isinstance(caught.value, DecodeError)
+    assert caught.value.records == (broken,)
+    assert [message["text"] for message in await reading(cassandra, talk)] == ["two", "one"]
+
+
+@pytest.mark.servers
+async def test_a_failed_write_is_not_remembered_as_done(
+    history: History, cassandra: Cassandra, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the database goes away in the middle, the same records handed over again write everything."""
+    talk = Talk(tenant=tenant)
+    record = talk.inbound("wamid.1", "hello", at_ms=NOON_MS)
+
+    async def away(*_: object) -> None:
+        raise CassandraAwayError("Cassandra does not answer (test).")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sinks.events_to_history.write_rows", away)
+        with pytest.raises(CassandraAwayError):
+            await history.handle([record])
+    await history.handle([record])
+    assert [message["text"] for message in await reading(cassandra, talk)] == ["hello"]
+
+
+@pytest.mark.servers
+async def test_what_no_database_could_hold_is_written_readably(history: History, cassandra: Cassandra, tenant: str) -> None:
+    """Zero bytes, controls, right-to-left marks and 64 KiB of text come back as they were."""
+    talk = Talk(tenant=tenant)
+    texts = ["\x00zero", "\x1b[2Jclear", "\u202eevil", "🙂" * 16_000, ""]
+    await history.handle([talk.inbound(f"wamid.{number}", text, at_ms=NOON_MS + number) for number, text in enumerate(texts)])
+    assert [message["text"] for message in await reading(cassandra, talk)] == texts[::-1]
