@@ -5,4 +5,5 @@ import sys
 from infra.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["run", "sinks", *sys.argv[1:]]))
+    sys.argv[1:1] = ["run", "sinks"]
+    main()

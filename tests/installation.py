@@ -1,0 +1,150 @@
+"""An installation for tests: the real roles as processes on real servers, with the simulated platform and model in this process."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from infra.kafka.admin import create_topics
+from infra.settings import Settings
+from infra.simulator.model import SimulatedModel
+from infra.simulator.platform import SimulatedPlatform
+from infra.simulator.signing import sign
+
+ROLES = ("ingress", "streams", "sinks")
+READY_S = 60.0
+
+
+def free_port() -> int:
+    """Return the number of a loopback port that is free now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@dataclass
+class Role:
+    """One role as a process; `start` again after `kill` keeps its identity, as a supervisor does."""
+
+    name: str
+    environment: dict[str, str]
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; its log goes on in the same file."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "infra", "run", self.name], env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    async def end(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 15.0) -> int:
+        """Send a signal and wait for the process's end; return its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, timeout_s)
+
+
+@dataclass
+class Installation:
+    """Roles, platform and model of one test; an async context manager. `faults` go to the roles' environment."""
+
+    settings: Settings
+    environment: dict[str, str] = field(default_factory=dict)
+    roles: tuple[str, ...] = ROLES
+    with_model: bool = True
+
+    async def __aenter__(self) -> Self:
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.webhook_url = f"{self.url}/webhooks/whatsapp"
+        self.secret = self.settings.whatsapp_app_secret.get_secret_value().encode()
+        self.platform = SimulatedPlatform(webhook_url=self.webhook_url, app_secret=self.secret, seed=1)
+        self.model = SimulatedModel(seed=1)
+        await create_topics(self.settings)
+        await self.platform.start()
+        await self.model.start()
+        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64))
+        self.running = {name: self._role(name) for name in self.roles}
+        try:
+            for role in self.running.values():
+                role.start()
+            await asyncio.gather(*(self.ready(name) for name in self.roles))
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        await asyncio.gather(*(role.end(signal.SIGKILL) for role in self.running.values()))
+        await self.http.close()
+        await self.platform.stop()
+        await self.model.stop()
+        if error is not None:
+            for role in self.running.values():
+                sys.stderr.write(f"--- {role.name}\n{role.log.read_text(errors='replace')[-4000:]}\n")
+
+    def _role(self, name: str) -> Role:
+        settings = self.settings
+        port = self.port if name == "ingress" else free_port()
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("OTTLA_")}
+        environment |= {
+            "OTTLA_HOME": str(settings.home),
+            "OTTLA_PORT": str(self.port),
+            "OTTLA_METRICS_PORT": str(port),
+            "OTTLA_WORKER": f"{name}-1",
+            "OTTLA_KAFKA": settings.kafka,
+            "OTTLA_CASSANDRA": settings.cassandra,
+            "OTTLA_KEYSPACE": settings.keyspace,
+            "OTTLA_TOPIC_PREFIX": settings.topic_prefix,
+            "OTTLA_PARTITIONS": str(settings.partitions),
+            "OTTLA_WHATSAPP_API": self.platform.api_url,
+            "OTTLA_WHATSAPP_APP_SECRET": settings.whatsapp_app_secret.get_secret_value(),
+            "OTTLA_WHATSAPP_VERIFY_TOKEN": settings.whatsapp_verify_token.get_secret_value(),
+            "OTTLA_WHATSAPP_TOKEN": settings.whatsapp_token.get_secret_value(),
+            "OTTLA_ADMIN_KEY": settings.admin_key.get_secret_value(),
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+        if self.with_model:
+            environment["OTTLA_AI_URL"] = self.model.api_url
+        return Role(name, environment | self.environment, port, settings.home / f"{name}.log")
+
+    async def ready(self, name: str) -> None:
+        """Wait until a role says that it is ready; AssertionError if it ends or takes over a minute."""
+        role = self.running[name]
+        async with asyncio.timeout(READY_S):
+            while True:
+                assert role.process is not None
+                assert role.process.poll() is None, f"{name} ended: {role.log.read_text(errors='replace')[-2000:]}"
+                try:
+                    async with self.http.get(f"http://127.0.0.1:{role.port}/readyz") as response:
+                        if response.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    async def post(self, body: bytes) -> int:
+        """Post one signed webhook; return the status."""
+        async with self.http.post(self.webhook_url, data=body, headers=sign(body, self.secret)) as response:
+            await response.read()
+            return response.status
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        """Read from the API with the admin key; return status and body."""
+        headers = {"Authorization": f"Bearer {self.settings.admin_key.get_secret_value()}"}
+        async with self.http.get(f"{self.url}{path}", headers=headers) as response:
+            return response.status, orjson.loads(await response.read())
