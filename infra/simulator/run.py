@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from infra.log import configure_logging
 from infra.settings import Settings, SettingsError
 from infra.simulator.platform import PlatformControl, SimulatedPlatform
 
@@ -25,7 +24,6 @@ def run(settings: Settings, names: Sequence[str]) -> None:
     if names:
         raise SettingsError(f"The simulator has no parts, so `run simulator {names[0]}` cannot be done: leave the name out.")
     platform = _platform(settings)
-    configure_logging(settings.log_level, role="simulator")
     if sys.platform == "win32":
         asyncio.run(_serve(platform))
         return

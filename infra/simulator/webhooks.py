@@ -3,7 +3,7 @@
 import difflib
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +58,17 @@ def kinds() -> Mapping[str, str]:
     return known | {name: f"stored body {path.name}, posted as it is" for name, path in _invalid().items()}
 
 
-def text_body(*, account: str, phone: str, text: str, message_id: str, at_s: int, name: str = "") -> bytes:
-    """Return a body with one text message, as the platform sends it in 2026 to a number that it knows by phone."""
+def text_body(*, account: str, phone: str, texts: Sequence[tuple[str, str]], at_s: int, name: str = "") -> bytes:
+    """Return a body with text messages (id and text each) of one person, as the platform sends it in 2026 for a number it may show."""
     contact = {"profile": {"name": name or phone}, "wa_id": phone, "user_id": user_id_of(phone)}
-    message = {"from": phone, "id": message_id, "timestamp": str(at_s), "text": {"body": text}, "type": "text"}
+    messages = [
+        {"from": phone, "id": message_id, "timestamp": str(at_s), "text": {"body": text}, "type": "text"} for message_id, text in texts
+    ]
     value = {
         "messaging_product": "whatsapp",
         "metadata": {"display_phone_number": DISPLAY_NUMBER, "phone_number_id": account},
         "contacts": [contact],
-        "messages": [message],
+        "messages": messages,
     }
     entry = {"id": business_account_id(account), "changes": [{"value": value, "field": "messages"}]}
     return dump({"object": "whatsapp_business_account", "entry": [entry]})

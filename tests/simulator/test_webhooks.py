@@ -124,13 +124,14 @@ def test_freshen_leaves_its_argument_alone() -> None:
 
 
 def test_a_text_body_is_built_directly() -> None:
-    """text_body makes the shape of the stored text body, with the given id."""
-    body = json.loads(text_body(account="1", phone="16505550001", text="äöü", message_id="wamid.1", at_s=5, name="Ottla"))
+    """text_body makes the shape of the stored text body, with the given ids in their order."""
+    texts = [("wamid.1", "äöü"), ("wamid.2", "more")]
+    body = json.loads(text_body(account="1", phone="16505550001", texts=texts, at_s=5, name="Ottla"))
     value = next(change_values(body))
     stored = _value("text")
     assert set(value) == set(stored)
     assert set(value["messages"][0]) == set(stored["messages"][0])
-    assert value["messages"][0]["text"]["body"] == "äöü"
+    assert [(message["id"], message["text"]["body"]) for message in value["messages"]] == texts
     assert value["contacts"][0]["profile"]["name"] == "Ottla"
 
 
