@@ -1,6 +1,7 @@
 """Records as ingress, streams and the sender write them, for tests of history."""
 
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -29,7 +30,7 @@ def message_json(text: str) -> msgspec.Raw:
 class Talk:
     """A conversation as its records; offsets grow as records are made."""
 
-    contact: str = "16505550001"
+    contact: str = field(default_factory=lambda: f"1{random.getrandbits(40):013}")
     tenant: str = "default"
     partition: int = 3
     offsets: "count[int]" = field(default_factory=count)
@@ -38,6 +39,10 @@ class Talk:
     def key(self) -> str:
         """The conversation key."""
         return conversation_key(channel="wa", account=ACCOUNT, contact=self.contact)
+
+    def wamid(self, name: str) -> str:
+        """Return a platform id that no other talk has."""
+        return f"wamid.{self.contact}.{name}"
 
     def record(self, topic: str, event: msgspec.Struct) -> Record:
         """Return a record of the conversation."""

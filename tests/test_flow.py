@@ -83,7 +83,7 @@ async def test_a_slow_model_holds_up_its_own_conversation_only(settings: Setting
 async def test_only_what_users_wrote_is_answered(settings: Settings) -> None:
     """Statuses, echoes, reactions and system events get no answer; the text among them does."""
     async with Installation(settings) as installation:
-        for kind in ("reaction", "system", "status-read", "echo", "unsupported", "text"):
+        for kind in ("reaction", "system", "read", "echo", "unsupported", "text"):
             for body in build(kind, Wanted(account=ACCOUNT, phone="15557770001", text="the only question")):
                 assert await installation.post(body) == 200
         await installation.platform.books.wait_for("accepted", 1, timeout_s=60)

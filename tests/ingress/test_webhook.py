@@ -1,6 +1,7 @@
 """ingress: what the webhook answers, and that 200 means the log has it."""
 
 import asyncio
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ async def records(settings: Settings, topic: str) -> list[Any]:
 
 async def post(installation: Installation, body: bytes, headers: dict[str, str], path: str = "/webhooks/whatsapp") -> int:
     """Post a body with just these headers; return the status."""
-    async with installation.http.post(installation.url + path, data=body, headers=headers) as response:
+    async with installation.http.post(installation.url + path, data=io.BytesIO(body), headers=headers) as response:
         await response.read()
         return response.status
 
