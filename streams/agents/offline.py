@@ -4,7 +4,6 @@ The same message gets the same answer everywhere and for ever, in well under a m
 of speed need. `instructions` are for models and change nothing here.
 """
 
-import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import orjson
 from schemas.events.config import Agent as AgentConfig
 from streams.agents.base import AgentBuildError, Context, Reply, Turn
 from streams.agents.passages import TEXT_LENGTH_MAX, KnowledgeError, Passage, read_passages
-from streams.agents.search import PassageSearch
+from streams.agents.search import PassageSearch, split_words
 
 KIND = "offline"
 MODEL = "offline-bm25"
@@ -26,7 +25,6 @@ _TITLE_LENGTH_MAX = ANSWER_LENGTH_MAX - TEXT_LENGTH_MAX - 2
 _TOPICS_NAMED = 3
 _OWN_KNOWLEDGE = Path(__file__).parent / "knowledge" / "abcd_guidelines.json"
 
-_WORD = re.compile(r"[^\W_]+")
 _SMALL_TALK = {kind: frozenset(words) for kind, words in orjson.loads(Path(__file__).with_name("small_talk.json").read_bytes()).items()}
 
 
@@ -76,7 +74,7 @@ def _load(path: Path, changed_at_ns: int) -> tuple[PassageSearch, tuple[str, ...
 
 def _small_talk(text: str) -> str:
     """Return `thanks` or `greetings` for a message that is nothing else, otherwise an empty string."""
-    words = set(_WORD.findall(text[:100].casefold()))
+    words = set(split_words(text[:100].casefold()))
     if not words <= _SMALL_TALK["thanks"] | _SMALL_TALK["greetings"] | _SMALL_TALK["fillers"]:
         return ""
     return next((kind for kind in ("thanks", "greetings") if words & _SMALL_TALK[kind]), "")

@@ -6,6 +6,7 @@ that makes no sense is not, because the same request would meet it again. A try 
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -18,6 +19,8 @@ from schemas.events.config import Agent as AgentConfig
 from streams.agents.base import AgentBuildError, AgentError, Context, Reply, Turn
 
 KIND = "openai"
+
+Sleep = Callable[[float], Awaitable[None]]
 
 ANSWER_LENGTH_MAX = 20_000
 """Characters kept of an answer; a channel cuts further where its platform takes less."""
@@ -50,6 +53,7 @@ class ModelEndpoint:
         if self._secret:
             self._headers["Authorization"] = f"Bearer {self._secret}"
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def complete(self, body: bytes) -> bytes:
         """Post one request and return the body of its answer; AgentError says what went wrong."""
@@ -65,12 +69,15 @@ class ModelEndpoint:
                 raise _PassingError("model-unreachable", f"{self._url.host} cannot be reached: {type(error).__name__}") from None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what is asked from now on fails."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     def _connected(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise AgentError("model-unreachable", "this process is stopping", retryable=True)
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._limit, ttl_dns_cache=300),
@@ -94,12 +101,13 @@ class ModelEndpoint:
 
 
 class ModelAgent:
-    """Answers with one model."""
+    """Answers with one model. `sleep` waits between tries; tests hand in their own."""
 
-    def __init__(self, endpoint: ModelEndpoint, *, model: str, timeout_s: float) -> None:
+    def __init__(self, endpoint: ModelEndpoint, *, model: str, timeout_s: float, sleep: Sleep = asyncio.sleep) -> None:
         self._endpoint = endpoint
         self._model = model
         self._timeout_s = timeout_s
+        self._sleep = sleep
 
     async def answer(self, turn: Turn) -> Reply:
         """Return what the model says.
@@ -126,7 +134,7 @@ class ModelAgent:
                 # A wait that outlives the budget helps nobody: the user gets the fallback text now.
                 if asyncio.get_running_loop().time() + wait_s >= deadline:
                     raise
-                await asyncio.sleep(wait_s)
+                await self._sleep(wait_s)
 
 
 def build(agent: AgentConfig, context: Context) -> ModelAgent:

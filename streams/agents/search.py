@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
-from streams.agents.passages import Passage
+from streams.agents.passages import KnowledgeError, Passage
 
 # bm25s sets its logger to DEBUG on import, which would put its chatter into our log.
 logging.getLogger("bm25s").setLevel(logging.WARNING)
@@ -23,7 +23,9 @@ WORDS_MAX = 200
 
 # Scripts written without spaces are cut into pairs of characters, which is as good as a dictionary for finding.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
+# Vowel signs and accents of their own belong to their word, though `\w` does not take them.
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+_WORD = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[{_MARKS}])+")
 _APOSTROPHE_ENDING = re.compile(r"n?['’]\w{1,2}\b")  # noqa: RUF001 - people type this apostrophe
 _UNSPACED_RUN = re.compile(rf"[{_UNSPACED}]")
 # English words that carry no subject, and those that open a request to a shop.
@@ -40,12 +42,14 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class PassageSearch:
-    """An index over passages; made once, then only read, so tasks and threads may share it."""
+    """An index over passages; made once, then only read, so tasks and threads may share it. KnowledgeError if they hold no word."""
 
     def __init__(self, passages: list[Passage]) -> None:
         self._sections = _sections(passages)
         self._words = [[frozenset(words(passage.text)) for passage in section] for section in self._sections]
         documents = [_section_words(section) for section in self._sections]
+        if not any(documents):
+            raise KnowledgeError("there are no words in it")
         self._index = bm25s.BM25()
         self._index.index(documents, show_progress=False)
         self._vocabulary: dict[str, int] = self._index.vocab_dict
@@ -78,8 +82,7 @@ class PassageSearch:
 def words(text: str) -> list[str]:
     """Return at most WORDS_MAX words of any script for comparing: case folded, common endings off, stop words out."""
     found: list[str] = []
-    for match in _WORD.finditer(_APOSTROPHE_ENDING.sub("", text[: WORDS_MAX * 20].casefold())):
-        word = match[0]
+    for word in split_words(_APOSTROPHE_ENDING.sub("", text[: WORDS_MAX * 20].casefold())):
         if _UNSPACED_RUN.match(word):
             found.extend(word[start : start + 2] for start in range(max(1, len(word) - 1)))
         elif len(word) > 1 and word not in _STOP_WORDS and not word.isdigit():
@@ -89,10 +92,18 @@ def words(text: str) -> list[str]:
     return found
 
 
+def split_words(text: str) -> list[str]:
+    """Return the words of a text as they stand."""
+    return _WORD.findall(text)
+
+
 def _stem(word: str) -> str:
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= _STEM_LENGTH_MIN:
-            return word.removesuffix(suffix)
+            stem = word.removesuffix(suffix)
+            # shipping, stopped: the consonant was doubled for the ending.
+            doubled = suffix in {"ing", "ed"} and len(stem) > _STEM_LENGTH_MIN and stem[-1] == stem[-2] and stem[-1] in "bdgmnprt"
+            return stem[:-1] if doubled else stem
     return word
 
 
