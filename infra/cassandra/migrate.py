@@ -73,7 +73,7 @@ async def migrate(cassandra: "Cassandra", *, keyspace: str, folder: Path = MIGRA
     """
     migrations = read_migrations(folder)
     await _make_keyspace(cassandra, keyspace)
-    await cassandra.use(keyspace)
+    cassandra.use(keyspace)
     await _make_own_tables(cassandra, keyspace)
     if not await _missing(cassandra, migrations):
         return []

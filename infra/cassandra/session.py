@@ -24,7 +24,7 @@ from cassandra.policies import (
     LoadBalancingPolicy,
     TokenAwarePolicy,
 )
-from cassandra.query import BatchStatement, BatchType, dict_factory
+from cassandra.query import BatchStatement, BatchType, SimpleStatement, dict_factory
 
 from infra.cassandra.migrate import migrate
 from infra.errors import OttlaError
@@ -63,6 +63,7 @@ class Cassandra:
         self._cluster = cluster
         self._session = session
         self._loop = asyncio.get_running_loop()
+        self._keyspace: str | None = None
         self._room = asyncio.Semaphore(_IN_FLIGHT_MAX)
         self._prepared: dict[str, asyncio.Task[Any]] = {}
         self._answers: deque[tuple[_Call, list[Row] | None, BaseException | None]] = deque()
@@ -88,9 +89,9 @@ class Cassandra:
             raise
         return cassandra
 
-    async def use(self, keyspace: str) -> None:
-        """Make `keyspace` the one of names that say none."""
-        await asyncio.to_thread(self._session.set_keyspace, keyspace)
+    def use(self, keyspace: str) -> None:
+        """Make `keyspace` the one of names that say none; it goes with each request, so `USE` is not needed."""
+        self._keyspace = keyspace
 
     async def prepare(self, cql: str) -> Any:
         """Return the prepared statement of `cql`; asked for again, it is the same one."""
@@ -109,7 +110,7 @@ class Cassandra:
             raise
 
     def _prepare(self, cql: str) -> Any:
-        prepared = self._session.prepare(cql)
+        prepared = self._session.prepare(cql, keyspace=self._keyspace)
         # Every write names its own timestamp and replaces equal by equal: sending it again does no harm, so the driver may.
         prepared.is_idempotent = True
         return prepared
@@ -119,8 +120,8 @@ class Cassandra:
 
         Raises CassandraAwayError when nobody answered in `timeout_s` seconds, and the driver's own errors for what it refuses.
         """
-        if isinstance(statement, str) and parameters:
-            statement = await self.prepare(statement)
+        if isinstance(statement, str):
+            statement = await self.prepare(statement) if parameters else SimpleStatement(statement, keyspace=self._keyspace)
         return await self._run(statement, parameters or None, timeout_s)
 
     async def execute_batch(self, statements: Sequence[Statement]) -> None:

@@ -97,7 +97,8 @@ async def test_tenants_are_apart_and_the_administrator_sees_all(cassandra: Cassa
         # Above what all other tests write, so that these come first for the administrator.
         await say(cassandra, talk, NOON_MS + 100 * DAY_MS - number)
     assert await list_all(cassandra, tenants[1], 2) == [talk.key for talk in talks[1::3]]
-    before, everything = None, []
+    before: str | None = None
+    everything: list[str] = []
     while len(everything) < len(talks):
         page = await read_conversations(cassandra, tenant=EVERY_TENANT, before=before, limit=4)
         everything += [each.conversation for each in page.conversations]

@@ -123,7 +123,7 @@ def test_a_status_names_its_send() -> None:
 def test_an_endless_platform_id_is_cut() -> None:
     """The database takes keys of 64 KiB: a longer id must not make its status undeliverable."""
     (row,) = rows(Talk().status("w" * 70_000, "read", at_ms=NOON_MS), "statuses")
-    assert len(str(row.columns["platform_id"])) == 1_000
+    assert 0 < len(str(row.columns["platform_id"])) <= 1_000
 
 
 @pytest.mark.parametrize(
