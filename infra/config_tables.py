@@ -69,7 +69,7 @@ class ConfigTables:
                 await self._read_all(self._consumer)
         except (KafkaError, TimeoutError) as error:
             await self.stop()
-            log.debug("config_tables.start_failed", error=str(error))
+            log.debug("configuration cannot be read", error=str(error))
             raise KafkaUnreachableError(self._settings.kafka) from None
         except OttlaError:
             await self.stop()
@@ -125,7 +125,7 @@ class ConfigTables:
             try:
                 self._apply_all(await consumer.getmany(timeout_ms=_POLL_MS))
             except KafkaError as error:
-                log.warning("config_tables.read_failed", error=str(error))
+                log.warning("configuration cannot be read, trying again", error=str(error))
                 await asyncio.sleep(_RETRY_S)
 
     def _apply_all(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
@@ -149,13 +149,13 @@ class ConfigTables:
         try:
             self._put(topic, key, record.value)
         except DecodeError as error:
-            log.warning("config_tables.record_skipped", topic=topic, offset=record.offset, key=key, error=str(error))
+            log.warning("record of the configuration skipped", topic=topic, offset=record.offset, key=key, error=str(error))
             return
         for listener in self._listeners:
             try:
                 listener(topic, key)
             except Exception:
-                log.exception("config_tables.listener_failed", topic=topic, key=key)
+                log.exception("listener to the configuration failed", topic=topic, key=key)
 
     def _put(self, topic: str, key: str, value: bytes | None) -> None:
         if topic == TENANTS.name:

@@ -131,6 +131,9 @@ def _create_topics(settings: Settings) -> list[str]:
     rows = _topics_on_broker(settings, metadata)
     _refuse_other_partitions(rows)
     replication = settings.replication or min(_REPLICATION_MAX, len(metadata.brokers))
+    if replication > len(metadata.brokers):
+        brokers = f"{len(metadata.brokers)} broker{'s' * (len(metadata.brokers) != 1)}"
+        raise TopicsError(f"OTTLA_REPLICATION is {replication} and Kafka has {brokers}: start more brokers or set it lower.")
     made = _make(client, [row for row in rows if not row.partitions], replication=replication)
     _raise_limits(client, [row for row in rows if row.partitions])
     _wait_until_usable(client, settings)
