@@ -16,7 +16,7 @@ from infra.terminal import harmless
 
 _WIDTH, _HEIGHT = 480, 150
 _TICKS_S = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-_SHOWN = 9
+_SHOWN_SIZES = range(3, 8)
 _LENGTH_MAX = 400
 _SOURCES = {
     "irc-ubuntu": "IRC, #ubuntu",
@@ -121,9 +121,16 @@ def choose(played: Sequence[PlayedConversation]) -> list[PlayedConversation]:
     """Return a few conversations of different sources, of a length that fits."""
     chosen: list[PlayedConversation] = []
     for source in _SHOWN_SOURCES:
-        fit = (one for one in played if one.conversation.source.startswith(source) and one not in chosen and 3 <= len(one.messages) <= 7)  # noqa: PLR2004
-        chosen += [one for one in [next(fit, None)] if one is not None]
-    return chosen[:_SHOWN]
+        fit = [
+            one for one in played if one.conversation.source.startswith(source) and one not in chosen and len(one.messages) in _SHOWN_SIZES
+        ]
+        if fit:
+            chosen.append(max(fit, key=_variety))
+    return chosen
+
+
+def _variety(played: PlayedConversation) -> float:
+    return len({reply.text for reply in played.replies}) / len(played.messages)
 
 
 def chat(played: PlayedConversation, history: Sequence[ApiMessage]) -> Chat:

@@ -17,7 +17,7 @@ from infra.demo.summary import Summary
 from infra.terminal import harmless
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
-_TEXT_WIDTH = 100
+_WIDTH_TAKEN = 24  # by number, name and time
 _PROBLEMS_SHOWN = 10
 
 
@@ -76,8 +76,10 @@ class Screen(Watcher):
     def _say(self, played: PlayedConversation, colour: str, who: str, text: str, *, after: str = "") -> None:
         line = Text(f"{played.phone[-4:]} ", style=colour)
         line.append(f"{who} ", style="bold" if after else "dim")
-        line.append(textwrap.shorten(harmless(text), _TEXT_WIDTH, placeholder=" ..."), style="" if after else "italic")
-        line.append(f"  {after}", style="dim")
+        width = max(self.console.width - _WIDTH_TAKEN, _WIDTH_TAKEN)
+        line.append(textwrap.shorten(harmless(text), width, placeholder=" ..."), style="" if after else "italic")
+        if after:
+            line.append(f"  {after}", style="dim")
         self._progress.console.print(line, soft_wrap=True)
 
     def show_summary(self, summary: Summary) -> None:

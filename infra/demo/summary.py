@@ -54,7 +54,7 @@ def _promises(verdict: Verdict) -> list[Line]:
     messages, replies = verdict.messages, verdict.answered
     return [
         _counted("messages accepted", verdict.stored, messages, note="answered with 200"),
-        _counted("messages answered", verdict.answered, messages, note="at the platform, each exactly once"),
+        _counted("messages answered", verdict.answered, messages, note="exactly once, at the platform"),
         _counted("conversations in order", verdict.in_order, verdict.conversations, note="by the platform's books"),
         _counted("messages in Cassandra", verdict.in_cassandra, messages, note="read back over the API"),
         _counted("answers in Cassandra", verdict.replies_in_cassandra, replies, note="with the id the platform saw"),
@@ -66,9 +66,9 @@ def _facts(verdict: Verdict, webhook_s: Sequence[float], reply_s: Sequence[float
     return [
         Line(name="answers read", value=f"{verdict.read:,}", note="some users keep receipts off"),
         Line(name="messages posted twice", value=f"{verdict.posted_again:,}", note=_share(verdict.posted_again, verdict.messages)),
-        Line(name="webhooks refused, posted again", value=f"{refused:,}"),
-        Line(name="webhook to 200, p50 / p99", value=_both(webhook_s), note="stored in Kafka by then"),
-        Line(name="message to answer, p50 / p99", value=_both(reply_s), note="from posting it to the answer at the platform"),
+        Line(name="webhooks refused", value=f"{refused:,}", note="and posted again"),
+        Line(name="webhook to 200", value=_both(webhook_s), note="p50 / p99, stored in Kafka by then"),
+        Line(name="message to answer", value=_both(reply_s), note="p50 / p99, until the platform has it"),
     ]
 
 
