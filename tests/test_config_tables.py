@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 from infra.config_tables import ConfigTables
 from infra.kafka.admin import KafkaUnreachableError, TopicsError, create_topics
 from infra.kafka.producer import Producer
+from infra.servers.local import start_servers
 from infra.settings import Settings
 from schemas.codec import encode
 from schemas.events.config import Account, Agent, Tenant
@@ -145,3 +147,26 @@ async def test_without_kafka() -> None:
         await tables.start(timeout_s=5)
     await tables.stop()
     assert not tables.started
+
+
+@pytest.mark.servers
+async def test_a_broker_that_restarts(tmp_path: Path) -> None:
+    """A broker that goes and comes back is followed on without a word to anybody."""
+    own = Settings(home=tmp_path, cassandra="127.0.0.1:1", worker="test", _env_file=None)
+    broker = await start_servers(own, only=["kafka"], die_with_parent=True)
+    settings = own.model_copy(update={"kafka": broker.kafka})
+    await create_topics(settings)
+    producer, tables = Producer(settings, client_id="test"), ConfigTables(settings)
+    await producer.start()
+    await tables.start()
+    try:
+        await _apply(producer, ACCOUNTS, _account(1))
+        await broker.stop()
+        broker = await start_servers(own, only=["kafka"], die_with_parent=True)
+        offset = await _apply(producer, ACCOUNTS, _account(2))
+        assert await tables.wait_until_read(ACCOUNTS, offset, timeout_s=WAIT_S)
+        assert set(tables.accounts) == {"a1", "a2"}
+    finally:
+        await tables.stop()
+        await producer.stop()
+        await broker.stop()
