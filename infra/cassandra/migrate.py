@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from cassandra import InvalidRequest
 
 from infra.errors import OttlaError
 
@@ -28,6 +29,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 _REPLICAS_MAX = 3
 _LOCK_S = 120
+_VISIBLE_POLL_S = 0.1
+_VISIBLE_TRIES = 100
 _LOCK_POLL_S = 0.3
 _LOCK_TRIES = int(2 * _LOCK_S / _LOCK_POLL_S)
 _STATEMENT_TIMEOUT_S = 60.0
@@ -72,10 +75,7 @@ async def migrate(cassandra: "Cassandra", *, keyspace: str, folder: Path = MIGRA
     Raises MigrationError if an applied file was changed, or if another process holds the lock for too long.
     """
     migrations = read_migrations(folder)
-    await _make_keyspace(cassandra, keyspace)
-    cassandra.use(keyspace)
-    await _make_own_tables(cassandra, keyspace)
-    if not await _missing(cassandra, migrations):
+    if not await _missing_at_first(cassandra, keyspace, migrations):
         return []
     applied = []
     async with _lock(cassandra):
@@ -83,6 +83,24 @@ async def migrate(cassandra: "Cassandra", *, keyspace: str, folder: Path = MIGRA
             await _apply(cassandra, migration)
             applied.append(migration.name)
     return applied
+
+
+async def _missing_at_first(cassandra: "Cassandra", keyspace: str, migrations: Sequence[Migration]) -> list[Migration]:
+    """Make what migrations stand on and return those to apply.
+
+    What another process is just making can be read in system_schema a moment before statements on it are possible: then again.
+    """
+    for _ in range(_VISIBLE_TRIES):
+        try:
+            await _make_keyspace(cassandra, keyspace)
+            cassandra.use(keyspace)
+            await _make_own_tables(cassandra, keyspace)
+            await cassandra.execute("SELECT name FROM schema_lock")
+            return await _missing(cassandra, migrations)
+        except InvalidRequest as error:
+            last = error
+            await asyncio.sleep(_VISIBLE_POLL_S)
+    raise MigrationError(f"Cassandra does not see the tables it has just made ({last}): start again.")
 
 
 async def _make_keyspace(cassandra: "Cassandra", keyspace: str) -> None:
