@@ -132,9 +132,26 @@ class Settings(BaseSettings):
         return value.lower() if isinstance(value, str) else value
 
     @property
+    def ingress_url(self) -> str:
+        """Where a client on this machine reaches the ingress."""
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def app_secrets(self) -> tuple[bytes, ...]:
         """Secrets any of which may have signed a webhook."""
         return tuple(part.strip().encode() for part in self.whatsapp_app_secret.get_secret_value().split(",") if part.strip())
+
+
+def read_settings() -> Settings:
+    """Return the settings as they are set, and make nothing; SettingsError or EnvFileError as `load_settings`."""
+    read_env_file()
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name} cannot be used: {_reason(first['msg'])}.") from None
 
 
 def load_settings() -> Settings:
@@ -143,7 +160,7 @@ def load_settings() -> Settings:
     Raises SettingsError or EnvFileError with one sentence for a value that cannot be used, a folder that cannot be written or a broken
     `.env`.
     """
-    settings = _read()
+    settings = read_settings()
     home = settings.home.resolve()
     made = _made_secrets(home)
     missing = {name: SecretStr(made[name]) for name in _MADE_ON_FIRST_RUN if not getattr(settings, name).get_secret_value()}
@@ -180,16 +197,6 @@ def unknown_variables() -> list[str]:
 
 def _names(variables: Mapping[str, str]) -> set[str]:
     return {name.upper() for name, value in variables.items() if value}
-
-
-def _read() -> Settings:
-    read_env_file()
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"{name} cannot be used: {_reason(first['msg'])}.") from None
 
 
 def _reason(message: str) -> str:
