@@ -106,6 +106,6 @@ def _json(content: msgspec.Struct) -> Response:
 
 routes = [
     Route("/v1/conversations", list_conversations, methods=["GET"]),
-    Route("/v1/conversations/{id}/messages", list_messages, methods=["GET"]),
+    Route("/v1/conversations/{id:path}/messages", list_messages, methods=["GET"]),
     Route("/v1/messages/{id}", show_message, methods=["GET"]),
 ]

@@ -24,12 +24,12 @@ _SCAN_ROWS = 200
 _SCANNED_MAX = 5_000
 _CONTACTS_MAX = 100
 
-_SELECT_TENANTS = "SELECT tenant FROM history_tenants WHERE part = ? LIMIT ?"
-_SELECT_DAYS = "SELECT day, shard FROM active_days WHERE tenant = ? AND day <= ? LIMIT ?"
+_SELECT_TENANTS = "SELECT tenant FROM @.history_tenants WHERE part = ? LIMIT ?"
+_SELECT_DAYS = "SELECT day, shard FROM @.active_days WHERE tenant = ? AND day <= ? LIMIT ?"
 _SELECT_ACTIVITY = (
-    "SELECT time_ms, conversation FROM activity WHERE tenant = ? AND day = ? AND shard = ? AND (time_ms, conversation) < (?, ?) LIMIT ?"
+    "SELECT time_ms, conversation FROM @.activity WHERE tenant = ? AND day = ? AND shard = ? AND (time_ms, conversation) < (?, ?) LIMIT ?"
 )
-_SELECT_CONTACT = "SELECT tenant, conversation FROM contacts WHERE contact = ?"
+_SELECT_CONTACT = "SELECT tenant, conversation FROM @.contacts WHERE contact = ?"
 
 
 class _Activity(NamedTuple):

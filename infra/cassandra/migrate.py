@@ -144,7 +144,7 @@ async def _apply(cassandra: "Cassandra", migration: Migration) -> None:
     for statement in migration.statements:
         await _change(cassandra, statement)
     await cassandra.execute(
-        "INSERT INTO schema_migrations (name, checksum, applied_at) VALUES (?, ?, toTimestamp(now()))",
+        "INSERT INTO @.schema_migrations (name, checksum, applied_at) VALUES (?, ?, toTimestamp(now()))",
         (migration.name, migration.checksum),
     )
     log.info("migration applied", name=migration.name)
@@ -169,11 +169,11 @@ async def _lock(cassandra: "Cassandra") -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await cassandra.execute("DELETE FROM schema_lock WHERE name = 'migrate' IF owner = ?", (owner,))
+        await cassandra.execute("DELETE FROM @.schema_lock WHERE name = 'migrate' IF owner = ?", (owner,))
 
 
 async def _locked(cassandra: "Cassandra", owner: str) -> bool:
-    insert = "INSERT INTO schema_lock (name, owner) VALUES ('migrate', ?) IF NOT EXISTS USING TTL ?"
+    insert = "INSERT INTO @.schema_lock (name, owner) VALUES ('migrate', ?) IF NOT EXISTS USING TTL ?"
     answer = (await cassandra.execute(insert, (owner, _LOCK_S)))[0]
     # A lock whose first answer was lost is ours as well.
     return bool(answer["[applied]"]) or answer.get("owner") == owner

@@ -25,7 +25,7 @@ _BUCKETS_MAX = 1_000
 _STATUSES_MAX = 3_000
 _PLATFORM_IDS_MAX = 10
 
-_SELECT_BUCKETS = "SELECT tenant, bucket FROM conversation_buckets WHERE conversation = ?"
+_SELECT_BUCKETS = "SELECT tenant, bucket FROM @.conversation_buckets WHERE conversation = ?"
 # All but the payload, which can be large and is not shown.
 _COLUMNS = (
     "tenant, conversation, time_ms, id, direction, kind, type, text, channel, account, platform_id, platform_time_ms, received_at_ms, "
@@ -33,16 +33,16 @@ _COLUMNS = (
     "decided_at_ms, decision, reason, replies, waited_ms, worked_ms, agent, priority, recipient, cause, step, outcome, sent_at_ms, "
     "sent_partition, sent_offset, sent_waited_ms, sent_worked_ms, attempts, http_status, error_code, error"
 )
-_SELECT = f"SELECT {_COLUMNS} FROM messages WHERE tenant = ? AND conversation = ? AND bucket = ? AND"  # noqa: S608  # constants
+_SELECT = f"SELECT {_COLUMNS} FROM @.messages WHERE tenant = ? AND conversation = ? AND bucket = ? AND"  # noqa: S608  # constants
 _SELECT_PAGE = f"{_SELECT} time_ms <= ? LIMIT ?"
 _SELECT_SAME_TIME = f"{_SELECT} time_ms = ? LIMIT ?"
 _SELECT_ONE = f"{_SELECT} time_ms = ? AND id = ?"
-_SELECT_SEND = "SELECT tenant, conversation, created_at_ms, sent_created_at_ms FROM sends WHERE id = ?"
+_SELECT_SEND = "SELECT tenant, conversation, created_at_ms, sent_created_at_ms FROM @.sends WHERE id = ?"
 _SELECT_STATUSES = (
-    "SELECT participant, status, at_ms, error_code, error, raw_topic, raw_partition, raw_offset FROM statuses "  # noqa: S608  # a constant
+    "SELECT participant, status, at_ms, error_code, error, raw_topic, raw_partition, raw_offset FROM @.statuses "  # noqa: S608  # a constant
     f"WHERE channel = ? AND platform_id = ? LIMIT {_STATUSES_MAX}"
 )
-_SELECT_PLATFORM_IDS = f"SELECT platform_id FROM send_platform_ids WHERE send = ? LIMIT {_PLATFORM_IDS_MAX}"  # noqa: S608  # a constant
+_SELECT_PLATFORM_IDS = f"SELECT platform_id FROM @.send_platform_ids WHERE send = ? LIMIT {_PLATFORM_IDS_MAX}"  # noqa: S608  # a constant
 
 
 class CursorError(ValueError):

@@ -62,7 +62,7 @@ class Row:
 @lru_cache(maxsize=256)
 def _insert(table: str, columns: tuple[str, ...]) -> str:
     marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) USING TIMESTAMP ?"  # noqa: S608  # names from our own code
+    return f"INSERT INTO @.{table} ({', '.join(columns)}) VALUES ({marks}) USING TIMESTAMP ?"  # noqa: S608  # names from our own code
 
 
 def batches(rows: Iterable[Row]) -> list[list[Row]]:

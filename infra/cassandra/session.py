@@ -34,6 +34,9 @@ from infra.settings import Settings
 Row = dict[str, Any]
 Statement = tuple[str, Sequence[Any]]
 
+KEYSPACE = "@."
+"""Stands before a table's name for the installation's keyspace, in statements with parameters."""
+
 _IN_FLIGHT_MAX = 512
 _REQUEST_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 5.0
@@ -110,7 +113,8 @@ class Cassandra:
             raise
 
     def _prepare(self, cql: str) -> Any:
-        prepared = self._session.prepare(cql, keyspace=self._keyspace)
+        # Names without a keyspace would make a prepared statement ambiguous to the server, and it would warn of each.
+        prepared = self._session.prepare(cql.replace(KEYSPACE, f'"{self._keyspace}".'))
         # Every write names its own timestamp and replaces equal by equal: sending it again does no harm, so the driver may.
         prepared.is_idempotent = True
         return prepared

@@ -47,8 +47,8 @@ async def test_localhost_by_name(history_settings: Settings) -> None:
 @pytest.mark.servers
 async def test_a_burst_of_requests_is_answered_to_whom_it_belongs(cassandra: Cassandra, tenant: str) -> None:
     """Two thousand requests at once, more than may be under way, each get their own answer."""
-    insert = "INSERT INTO send_platform_ids (send, platform_id) VALUES (?, ?)"
-    select = "SELECT platform_id FROM send_platform_ids WHERE send = ?"
+    insert = "INSERT INTO @.send_platform_ids (send, platform_id) VALUES (?, ?)"
+    select = "SELECT platform_id FROM @.send_platform_ids WHERE send = ?"
     await asyncio.gather(*(cassandra.execute(insert, (f"{tenant}-{number}", str(number))) for number in range(2_000)))
     answers = await asyncio.gather(*(cassandra.execute(select, (f"{tenant}-{number}",)) for number in range(2_000)))
     assert [answer[0]["platform_id"] for answer in answers] == [str(number) for number in range(2_000)]
@@ -57,10 +57,10 @@ async def test_a_burst_of_requests_is_answered_to_whom_it_belongs(cassandra: Cas
 @pytest.mark.servers
 async def test_an_answer_of_several_pages_comes_whole(cassandra: Cassandra, tenant: str) -> None:
     """The driver fetches 5,000 rows at once: a longer answer has the rest as well."""
-    insert = "INSERT INTO send_platform_ids (send, platform_id) VALUES (?, ?)"
+    insert = "INSERT INTO @.send_platform_ids (send, platform_id) VALUES (?, ?)"
     for start in range(0, 12_000, 100):
         await cassandra.execute_batch([(insert, (tenant, f"{number:05}")) for number in range(start, start + 100)])
-    rows = await cassandra.execute("SELECT platform_id FROM send_platform_ids WHERE send = ?", (tenant,))
+    rows = await cassandra.execute("SELECT platform_id FROM @.send_platform_ids WHERE send = ?", (tenant,))
     assert [row["platform_id"] for row in rows] == [f"{number:05}" for number in range(12_000)]
 
 
@@ -82,7 +82,7 @@ async def test_who_gives_up_waiting_disturbs_nobody(cassandra: Cassandra) -> Non
 async def test_what_the_database_refuses_is_not_taken_for_absence(cassandra: Cassandra) -> None:
     """A defect in a statement must not be waited out for ever."""
     with pytest.raises(Exception, match="no_such_table") as caught:
-        await cassandra.execute("SELECT * FROM no_such_table WHERE id = ?", ("x",))
+        await cassandra.execute("SELECT * FROM @.no_such_table WHERE id = ?", ("x",))
     assert not isinstance(caught.value, AwayError)
 
 
@@ -93,3 +93,12 @@ async def test_a_closed_session_says_so(history_settings: Settings) -> None:
     await cassandra.close()
     with pytest.raises(CassandraAwayError):
         await cassandra.execute("SELECT release_version FROM system.local")
+
+
+@pytest.mark.servers
+async def test_the_server_has_nothing_to_warn_of(cassandra: Cassandra, tenant: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Statements name their keyspace and batches stay in bounds: neither the server nor the driver says a word."""
+    insert = "INSERT INTO @.send_platform_ids (send, platform_id) VALUES (?, ?)"
+    await cassandra.execute_batch([(insert, (tenant, f"{number:01000}")) for number in range(50)])
+    assert len(await cassandra.execute("SELECT platform_id FROM @.send_platform_ids WHERE send = ?", (tenant,))) == 50
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
