@@ -61,9 +61,8 @@ def read_configuration(document: Any, *, applied: Configuration | None = None) -
     applied, they are left for whoever does.
     """
     mistakes = list(_section_mistakes(document))
-    if mistakes:
-        raise ConfigFileError(mistakes)
-    entries = {section: document.get(section) or [] for section in _SECTIONS}
+    found = document if isinstance(document, dict) else {}
+    entries = {section: found[section] if isinstance(found.get(section), list) else [] for section in _SECTIONS}
     for section, listed in entries.items():
         for number, entry in enumerate(listed):
             mistakes += _entry_mistakes((section, number), entry, _SECTIONS[section])

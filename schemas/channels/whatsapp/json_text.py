@@ -74,7 +74,7 @@ def tree_of(text: str) -> Any:
         raise UnreadableError("an object has a key twice") from error
     except RecursionError as error:
         if not is_json(text):
-            raise BodyRefusedError("The body is not JSON: its brackets do not match.") from error
+            raise BodyRefusedError("The body is not JSON: send the JSON of the webhook.") from error
         raise UnreadableError("it nests too deeply") from error
     except ValueError as error:
         raise BodyRefusedError(f"The body is not JSON: {error}.") from error
