@@ -37,7 +37,7 @@ def command(file: Path) -> None:
     if status != _OK:
         raise OttlaError(f"The ingress at {settings.ingress_url} did not apply {file}: {answer.get('detail') or f'it answered {status}.'}")
     counts = [f"{count} {name if count != 1 else name[:-1]}" for name, count in answer["applied"].items() if count]
-    click.echo(f"Applied {' and '.join(counts)}." if counts else "There was nothing to apply.")
+    click.echo(f"Applied {', '.join(counts)}." if counts else "There was nothing to apply.")
 
 
 def _refuse(file: Path, read: ConfigurationYaml, mistakes: Iterable[Mistake]) -> None:
