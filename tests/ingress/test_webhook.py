@@ -4,11 +4,9 @@ import asyncio
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.settings import Settings
 from infra.simulator.signing import sign
@@ -19,6 +17,7 @@ from schemas.ids import callback_data, key_hash
 from schemas.topics import BODY_BYTES_MAX
 from tests.driver import ACCOUNT
 from tests.installation import Installation
+from tests.reading import records
 
 pytestmark = pytest.mark.servers
 
@@ -36,24 +35,6 @@ INVALID = {
     "made-lone-surrogate": 200,
     "made-null": 200,
 }
-
-
-async def records(settings: Settings, topic: str) -> list[Any]:
-    """Return every record of a topic that is in the log now."""
-    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
-    await reader.start()
-    try:
-        partitions = [TopicPartition(settings.topic_prefix + topic, number) for number in range(settings.partitions)]
-        reader.assign(partitions)
-        await reader.seek_to_beginning(*partitions)
-        ends = await reader.end_offsets(partitions)
-        found: list[Any] = []
-        while len(found) < sum(ends.values()):
-            for batch in (await reader.getmany(timeout_ms=1000)).values():
-                found += batch
-        return found
-    finally:
-        await reader.stop()
 
 
 async def post(installation: Installation, body: bytes, headers: dict[str, str], path: str = "/webhooks/whatsapp") -> int:

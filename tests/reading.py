@@ -1,0 +1,37 @@
+"""Reads whole topics in tests, and waits for records in them."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from infra.settings import Settings
+
+
+async def records(settings: Settings, topic: str) -> list[Any]:
+    """Return every record of a message topic that is in the log now."""
+    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
+    await reader.start()
+    try:
+        partitions = [TopicPartition(settings.topic_prefix + topic, number) for number in range(settings.partitions)]
+        reader.assign(partitions)
+        await reader.seek_to_beginning(*partitions)
+        ends = await reader.end_offsets(partitions)
+        found: list[Any] = []
+        while len(found) < sum(ends.values()):
+            for batch in (await reader.getmany(timeout_ms=1000)).values():
+                found += batch
+        return found
+    finally:
+        await reader.stop()
+
+
+async def wait_for_records(settings: Settings, topic: str, enough: Callable[[list[Any]], bool], *, timeout_s: float = 60.0) -> list[Any]:
+    """Return the records of a topic as soon as they are enough; TimeoutError otherwise."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            found = await records(settings, topic)
+            if enough(found):
+                return found
+            await asyncio.sleep(0.2)
