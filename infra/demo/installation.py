@@ -13,7 +13,7 @@ from typing import Self
 import aiohttp
 
 from infra.children import spawn, wait_exit
-from infra.errors import OttlaError
+from infra.errors import OttlaError, UsageError
 from infra.settings import Settings
 
 _READY_PAUSE_S = 0.25
@@ -90,7 +90,7 @@ class Installation:
 
     def _last_words(self) -> str:
         lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        return " / ".join(lines[-_SHOWN_LINES:]) or "it said nothing"
+        return " / ".join(lines[-_SHOWN_LINES:]).rstrip(".") or "it said nothing"
 
 
 async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
@@ -102,8 +102,14 @@ async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 def take_over(environment: Mapping[str, str], *, home: Path) -> None:
-    """Make this process part of the demo's installation: same variables, and a folder without a `.env` of the user's."""
+    """Make this process part of the demo's installation: same variables, and a folder without a `.env` of the user's.
+
+    Raises UsageError with a sentence if the folder cannot be used.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        os.chdir(home)
+    except OSError as error:
+        raise UsageError(f"{home} cannot be used for the demo ({error.strerror}): name another folder with --home.") from None
     os.environ.clear()
     os.environ.update(environment)
-    home.mkdir(parents=True, exist_ok=True)
-    os.chdir(home)

@@ -84,7 +84,7 @@ class Screen(Watcher):
 
     def show_summary(self, summary: Summary) -> None:
         """Print the table of what happened, and what is wrong."""
-        table = Table(title="What happened", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(title="What happened", title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False)
         table.add_column("")
         table.add_column("", justify="right")
         table.add_column("", style="dim")
