@@ -42,7 +42,7 @@ class ConfigTables:
         self.accounts: dict[str, Account] = {}
         self.agents: dict[str, Agent] = {}
         self._settings = settings
-        self.started = False
+        self._started = asyncio.Event()
         self._by_number: dict[str, Account] | None = None
         self._read = {topic.name: -1 for topic in CONFIG_TOPICS}
         self._waiting: list[tuple[str, int, asyncio.Future[None]]] = []
@@ -74,12 +74,12 @@ class ConfigTables:
         except OttlaError:
             await self.stop()
             raise
-        self.started = True
+        self._started.set()
         self._task = asyncio.create_task(self._follow(self._consumer), name="config-tables")
 
     async def stop(self) -> None:
         """Stop following; the tables stay as they are."""
-        self.started = False
+        self._started.clear()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -92,6 +92,19 @@ class ConfigTables:
     def on_change(self, listener: Changed) -> None:
         """Call `listener` after each change from now on."""
         self._listeners.append(listener)
+
+    @property
+    def started(self) -> bool:
+        """Whether everything applied before the start was read."""
+        return self._started.is_set()
+
+    async def wait_until_started(self, *, timeout_s: float) -> bool:
+        """Return whether the tables were read within `timeout_s`, by whoever starts them."""
+        try:
+            await asyncio.wait_for(self._started.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
 
     async def wait_until_read(self, topic: Topic, offset: int, *, timeout_s: float) -> bool:
         """Return whether the record at `offset` came into the tables within `timeout_s`."""

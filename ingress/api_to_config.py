@@ -22,7 +22,7 @@ from schemas.events.config import Account, Agent, Tenant
 from schemas.ids import event_id
 from schemas.topics import ACCOUNTS, AGENTS, TENANTS, Topic
 
-_READ_BACK_S = 5.0
+_READ_S = 5.0
 
 
 async def post_config(request: Request) -> Response:
@@ -31,7 +31,7 @@ async def post_config(request: Request) -> Response:
         return problem(403, "Admin key needed", "Only the admin key changes tenants, accounts and agents.")
     state = request.app.state
     tables: ConfigTables = state.config
-    if not tables.started:
+    if not await tables.wait_until_started(timeout_s=_READ_S):
         return problem(503, "Not ready", "What is applied already cannot be read yet: try again in a moment.", {"Retry-After": "2"})
     try:
         document = msgspec.json.decode(await read_body(request))
@@ -61,7 +61,7 @@ async def _write(wanted: Configuration, producer: Producer, tables: ConfigTables
     for topic, entries in ((TENANTS, wanted.tenants), (AGENTS, wanted.agents), (ACCOUNTS, wanted.accounts)):
         offsets = await asyncio.gather(*(_send(producer, topic, entry, now_ms=now_ms) for entry in entries))
         if offsets:
-            await tables.wait_until_read(topic, max(offsets), timeout_s=_READ_BACK_S)
+            await tables.wait_until_read(topic, max(offsets), timeout_s=_READ_S)
 
 
 async def _send(producer: Producer, topic: Topic, entry: Tenant | Account | Agent, *, now_ms: int) -> int:
