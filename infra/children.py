@@ -72,6 +72,12 @@ async def wait_exit(child: subprocess.Popen[bytes]) -> int:
     return code
 
 
+async def wait_gone(pid: int, mark: str) -> None:
+    """Wait until a process ends that need not be a child of ours."""
+    while is_alive(pid, mark):
+        await _ended(pid)
+
+
 async def stop_process(pid: int, mark: str, *, patience_s: float) -> None:
     """Ask a process to end, kill it after `patience_s`; only if it is proven to be the one with this mark."""
     for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
@@ -81,8 +87,7 @@ async def stop_process(pid: int, mark: str, *, patience_s: float) -> None:
             os.kill(pid, number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                while is_alive(pid, mark):
-                    await _ended(pid)
+                await wait_gone(pid, mark)
 
 
 async def _ended(pid: int) -> None:

@@ -21,6 +21,8 @@ def command() -> None:
 def up() -> None:
     """Start both (those that no setting names) and leave them running."""
     settings = load_settings()
+    # Before anything runs, so that a download can be interrupted like any other program.
+    fetch_jars(tuple(plan.name for plan in PLANS if not getattr(settings, plan.name)))
     servers = asyncio.run(start_servers(settings, die_with_parent=False))
     click.echo(f"Kafka {servers.kafka}, Cassandra {servers.cassandra}: `ottla infra down` stops what runs in {settings.home}.")
 

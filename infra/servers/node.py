@@ -155,11 +155,11 @@ async def _wait_until_serving(node: Node, home: Path) -> Node:
     return replace(node, state=ready)
 
 
-async def stop_node(plan: Plan, home: Path) -> bool:
-    """Stop a server whoever started it; return whether one ran."""
+async def stop_node(plan: Plan, home: Path, *, patience_s: float = STOP_S) -> bool:
+    """Stop a server whoever started it, killing it after `patience_s`; return whether one ran."""
     state = read_state(home, plan.name)
     if not state or not state.alive:
         return False
-    await children.stop_process(state.pid, state.mark, patience_s=STOP_S)
+    await children.stop_process(state.pid, state.mark, patience_s=patience_s)
     write_state(home, plan.name, state.stopped())
     return True

@@ -3,6 +3,7 @@
 Run as `python -m tests.supervisor.fake_role NAME PORT JOURNAL [late|deaf]`: `late` is never ready, `deaf` ignores SIGTERM.
 """
 
+import functools
 import http.server
 import json
 import os
@@ -30,9 +31,10 @@ def main() -> None:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=functools.partial(server.serve_forever, 0.05), daemon=True).start()
     _note(journal, "start", name, others)
-    print(json.dumps({"event": f"{name} begins", "level": "info", "timestamp": "2026-11-02T10:00:00Z", "answer": 42}), flush=True)
+    sys.stdout.write(json.dumps({"event": f"{name} begins", "level": "info", "timestamp": "2026-11-02T10:00:00Z", "answer": 42}) + "\n")
+    sys.stdout.flush()
     stopping.wait()
     server.shutdown()
     _note(journal, "end", name, others)

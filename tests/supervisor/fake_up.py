@@ -28,7 +28,7 @@ def main() -> int:
     try:
         asyncio.run(Up(load_settings(), Printer(sys.stdout, colour=False), make_roles=fakes, prepare=nothing).run())
     except OttlaError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
 

@@ -36,10 +36,8 @@ class Running:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> "Running":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Kill whatever is left."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -55,13 +53,15 @@ class Running:
             self._queue.put(line.rstrip("\n"))
         self._queue.put(None)
 
-    def until(self, part: str) -> str:
-        """Read lines until one holds this, and return it."""
+    def until(self, *parts: str) -> str:
+        """Read lines until each of these was in one, in any order, and return the last line read."""
+        missing = set(parts)
         while (line := self._queue.get(timeout=_ENOUGH_S)) is not None:
             self.lines.append(line)
-            if part in line:
+            missing = {part for part in missing if part not in line}
+            if not missing:
                 return line
-        raise AssertionError(f"it ended without {part!r}: {self.lines}")
+        raise AssertionError(f"it ended without {missing}: {self.lines}")
 
     def end(self) -> int:
         """Wait for its end, at most the ten seconds that stopping may take, and return its exit code."""

@@ -12,7 +12,7 @@ import pytest
 
 from infra import children
 from infra.servers.local import Servers
-from infra.servers.state import read_state
+from infra.servers.state import free_ports, read_state
 from infra.supervisor.home import Recorded, record_children
 from tests.listening import listening
 from tests.supervisor.running import Running
@@ -35,7 +35,7 @@ def start(servers: Servers, tmp_path: Path) -> Iterator[Start]:
 
     yield begin
     for running in begun:
-        running.__exit__(None)
+        running.close()
 
 
 def _stopped(running: Running) -> None:
@@ -68,8 +68,7 @@ def test_no_simulator_beside_a_real_platform(start: Start) -> None:
 def test_not_ready_while_one_is_not(start: Start) -> None:
     """While one role is not ready it is not said that all are."""
     running = start("late=sinks")
-    running.until("sinks begins")
-    running.until("ingress begins")
+    running.until("sinks begins", "ingress begins")
     _stopped(running)
     assert not any(" ready: " in line for line in running.lines)
 
@@ -195,12 +194,12 @@ def test_taken_port_is_one_sentence(start: Start) -> None:
 @pytest.mark.parametrize(("variable", "title"), [("OTTLA_KAFKA", "Kafka"), ("OTTLA_CASSANDRA", "Cassandra")])
 def test_unreachable_server_is_one_sentence(start: Start, variable: str, title: str) -> None:
     """A server that is set and does not answer is one sentence within seconds, and nothing is started."""
-    with listening() as mute:
-        running = start(**{variable: f"127.0.0.1:{mute}"})
-        assert running.end() == 1
+    (port,) = free_ports(1)
+    running = start(**{variable: f"127.0.0.1:{port}"})
+    assert running.end() == 1
     (sentence,) = running.lines
     assert title in sentence
-    assert f"127.0.0.1:{mute}" in sentence
+    assert f"127.0.0.1:{port}" in sentence
     assert running.left() == []
 
 

@@ -1,0 +1,32 @@
+"""`ottla run ROLE`: one role as a process, as a deployment runs it."""
+
+import importlib
+
+import click
+
+from infra.errors import NotFoundError
+from infra.log import configure_logging
+from infra.servers.address import resolve_servers
+from infra.settings import load_settings
+
+# By name, so that nothing of a role is imported but the one that runs; the second says whether it needs the servers.
+_ROLES = {"ingress": True, "streams": True, "sinks": True, "simulator": False}
+
+
+@click.command("run")
+@click.argument("role", metavar="ROLE", type=click.Choice(list(_ROLES)))
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+def command(role: str, names: tuple[str, ...]) -> None:
+    """Run one ROLE until SIGTERM: ingress, streams, sinks (all, or those named), or simulator (a platform to try with)."""
+    settings = load_settings()
+    configure_logging(settings.log_level, role=role)
+    if _ROLES[role]:
+        settings = resolve_servers(settings)
+    module = f"infra.{role}.run" if role == "simulator" else f"{role}.run"
+    try:
+        entry = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, module.rpartition(".")[0]):
+            raise
+        raise NotFoundError(f"The role {role} is not part of this installation: install Ottla whole.") from None
+    entry.run(settings, names)

@@ -1,0 +1,110 @@
+"""One readable stream from the log lines of many processes."""
+
+import contextlib
+import datetime as dt
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+import orjson
+
+_OWN_KEYS = frozenset({"event", "level", "role", "timestamp", "exception", "logger"})
+_WIDTH = 9
+_PLAIN_VALUE = re.compile(r"[^\s\"=]+")
+_RESET, _DIM, _BOLD = "\x1b[0m", "\x1b[2m", "\x1b[1m"
+_LEVEL_COLOURS = {"debug": _DIM, "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
+_ROLE_COLOURS = {
+    "up": _BOLD,
+    "ingress": "\x1b[36m",
+    "streams": "\x1b[35m",
+    "sinks": "\x1b[34m",
+    "simulator": "\x1b[32m",
+}
+
+
+class Printer:
+    """Writes lines as `HH:MM:SS role level message key=value`, in colour where asked.
+
+    `on_broken` is called once when the reader of the stream has gone away.
+    """
+
+    def __init__(self, stream: TextIO, *, colour: bool, on_broken: Callable[[], None] = lambda: None) -> None:
+        self._stream, self._colour, self._on_broken = stream, colour, on_broken
+        self._broken = False
+        self._guard = threading.Lock()
+
+    def say(self, level: str, event: str, /, **values: object) -> None:
+        """Print a line of our own."""
+        self._write(self._formatted("up", {"event": event, "level": level, **values}))
+
+    def child_line(self, role: str, line: bytes) -> None:
+        """Print a line of a child: a JSON record as a sentence with values, anything else as it is."""
+        record = _record(line)
+        if record is None:
+            text = line.decode(errors="replace").rstrip()
+            record = {"event": text, "level": ""} if text else None
+        if record:
+            self._write(self._formatted(role, record))
+
+    def _formatted(self, role: str, record: Mapping[str, Any]) -> str:
+        level = str(record.get("level", ""))
+        event = printable(str(record["event"]))
+        values = " ".join(f"{printable(key)}={_value(value)}" for key, value in record.items() if key not in _OWN_KEYS)
+        parts = [
+            self._painted(_clock(record.get("timestamp")), _DIM),
+            self._painted(f"{printable(role):{_WIDTH}}", _ROLE_COLOURS.get(role.partition("-")[0], "")),
+            self._painted(f"{printable(level):7}", _LEVEL_COLOURS.get(level, "")),
+            event,
+        ]
+        if values:
+            parts.append(self._painted(values, _DIM))
+        trace = "".join(f"\n    {printable(line)}" for line in str(record.get("exception", "")).splitlines())
+        return " ".join(parts) + trace + "\n"
+
+    def _painted(self, text: str, colour: str) -> str:
+        return f"{colour}{text}{_RESET}" if self._colour and colour else text
+
+    def _write(self, text: str) -> None:
+        with self._guard:
+            if self._broken:
+                return
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except OSError:
+                self._broken = True
+                self._on_broken()
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey instead of show: what is logged may come from a stranger's message."""
+    if text.isprintable():
+        return text
+    return "".join(part if part.isprintable() else _escaped(part) for part in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    if not line.startswith(b"{"):
+        return None
+    try:
+        record = orjson.loads(line)
+    except ValueError:
+        return None
+    return record if "event" in record else None
+
+
+def _value(value: object) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    text = printable(text)
+    return text if not isinstance(value, str) or _PLAIN_VALUE.fullmatch(text) else f'"{text}"'
+
+
+def _clock(timestamp: object) -> str:
+    with contextlib.suppress(ValueError, TypeError):
+        return dt.datetime.fromisoformat(str(timestamp)).astimezone().strftime("%H:%M:%S")
+    return dt.datetime.now().astimezone().strftime("%H:%M:%S")
