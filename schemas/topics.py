@@ -41,7 +41,7 @@ RAW = Topic(
     key="conversation",
     event="WebhookPart",
     producers=("ingress",),
-    consumers=("streams", "history"),
+    consumers=("streams",),
     retention_ms=14 * DAY_MS,
     record_bytes_max=5 * MIB,
     purpose="one conversation's part of a webhook body, as received",
@@ -51,7 +51,7 @@ STATUS = Topic(
     key="conversation",
     event="WebhookPart",
     producers=("ingress",),
-    consumers=("sender", "history"),
+    consumers=("history",),
     retention_ms=14 * DAY_MS,
     record_bytes_max=5 * MIB,
     purpose="delivery statuses, in the partition of the send they speak of",
@@ -141,3 +141,17 @@ CONVERSATIONS_CHANGELOG = Topic(
 CONFIG_TOPICS = (TENANTS, ACCOUNTS, AGENTS)
 TOPICS = (RAW, STATUS, INBOUND, *OUTBOUND.values(), SENT, DEAD_LETTERS, *CONFIG_TOPICS, CONVERSATIONS_CHANGELOG)
 """Every topic of an installation."""
+
+
+def markdown_table() -> str:
+    """Return the table as Markdown; ARCHITECTURE.md holds it and a test compares the two (`python -m schemas.topics` prints it)."""
+    rows = ["| topic | key | event | from | to | kept | what it holds |", "|---|---|---|---|---|---|---|"]
+    for topic in TOPICS:
+        kept = "newest of each key" if topic.retention_ms is None else f"{topic.retention_ms // DAY_MS} days"
+        producers, consumers = ", ".join(topic.producers), ", ".join(topic.consumers) or "-"
+        rows.append(f"| `{topic.name}` | {topic.key} | {topic.event} | {producers} | {consumers} | {kept} | {topic.purpose} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())  # noqa: T201  # that is what it is run for
