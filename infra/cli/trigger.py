@@ -5,7 +5,8 @@ import collections
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +20,7 @@ from infra.simulator.webhooks import UnknownKindError, Wanted, build, kinds, sig
 _CONNECTIONS = 32
 _TIMEOUT_S = 15.0
 _SHOWN_KEYS = 3
+_BAR_FROM = 500
 _EVERYWHERE = {"0.0.0.0", "::", ""}
 
 
@@ -28,7 +30,7 @@ _EVERYWHERE = {"0.0.0.0", "::", ""}
 @click.option("--text", default="", help="the text, where this kind has one")
 @click.option("--account", default=ACCOUNT_DEFAULT, show_default=True, help="phone number id of the business")
 @click.option("--message", "message_id", default="", help="platform id that a status, reply or reaction speaks of")
-@click.option("--count", default=1, show_default=True, type=click.IntRange(1, 1_000_000), help="how many, each with ids of its own")
+@click.option("--count", default=1, show_default=True, type=click.IntRange(1, 100_000), help="how many, each with ids of its own")
 @click.option("--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="post this body as it is")
 @click.option("--url", default="", help="where to, if not the local ingress")
 @click.option("--list", "listing", is_flag=True, help="name all kinds")
@@ -43,7 +45,8 @@ def command(
     wanted = Wanted(account=account, phone=_digits(phone), text=text, message_id=message_id)
     bodies = _bodies(kind, wanted, count=count, path=path)
     started = time.monotonic()
-    answers = asyncio.run(post_all(bodies, url=url or webhook_url(settings), secret=settings.app_secrets[0]))
+    with _progress(len(bodies)) as advance:
+        answers = asyncio.run(post_all(bodies, url=url or webhook_url(settings), secret=settings.app_secrets[0], advance=advance))
     _report(kind or str(path), bodies, answers, seconds=time.monotonic() - started, shown_keys=_keys(bodies))
 
 
@@ -53,10 +56,24 @@ def webhook_url(settings: Settings) -> str:
     return f"http://{host}:{settings.port}/webhooks/whatsapp"
 
 
-async def post_all(bodies: Sequence[bytes], *, url: str, secret: bytes) -> list[tuple[int, str]]:
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Yield what is to be called after each of many; a bar shows it on a terminal."""
+    if total < _BAR_FROM or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("posting", total=total)
+        yield lambda: bar.advance(task)
+
+
+async def post_all(bodies: Sequence[bytes], *, url: str, secret: bytes, advance: Callable[[], None]) -> list[tuple[int, str]]:
     """Post bodies over several connections, those of one call in order of starting; return each answer's status and text.
 
-    Raises OttlaError with a sentence if nobody listens there.
+    `advance` is called after each. Raises OttlaError with a sentence if nobody listens there.
     """
     answers: list[tuple[int, str]] = [(0, "")] * len(bodies)
     numbers = iter(range(len(bodies)))
@@ -67,6 +84,7 @@ async def post_all(bodies: Sequence[bytes], *, url: str, secret: bytes) -> list[
             for number in numbers:
                 async with session.post(url, data=bodies[number], headers=sign(bodies[number], secret)) as answer:
                     answers[number] = (answer.status, await answer.text())
+                advance()
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 KEPT_DEFAULT = 50_000
+_IDS_KEPT = 10  # of one callback data
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,7 +62,8 @@ class Books:
 
     def _count_duplicate(self, arrival: Arrival) -> None:
         ids = self._ids.setdefault(arrival.callback, [])
-        ids.append(arrival.platform_id)
+        if len(ids) < _IDS_KEPT:
+            ids.append(arrival.platform_id)
         if len(ids) > 1:
             self.counts["duplicates"] += 1
         if len(self._ids) > self._kept:

@@ -124,12 +124,13 @@ class SimulatedPlatform(SimulatedServer):
         arrival = self._record(
             account, outcome="accepted" if accepted else hit[0] if hit else "", answered=answered, message=message, data=data
         )
-        if accepted and self.poster is not None and self.faults.draw("status_early"):
+        early = accepted and self.poster is not None and self.faults.draw("status_early") is not None
+        if early and self.poster is not None:
             await self.poster.post_now(_update(arrival, DueStatus(0, "sent"), recipient_of(message)))
         if slow:
             await asyncio.sleep(slow.seconds)
         if accepted:
-            self._schedule_statuses(arrival, recipient_of(message))
+            self._schedule_statuses(arrival, recipient_of(message), sent_posted=early)
         if hit is None:
             return json_response(_acceptance(recipient_of(message), arrival.platform_id))
         return vanish(request) if hit[0] == "cut" else _fault_answer(*hit)
@@ -160,10 +161,12 @@ class SimulatedPlatform(SimulatedServer):
         self.books.add(arrival)
         return arrival
 
-    def _schedule_statuses(self, arrival: Arrival, recipient: Recipient) -> None:
+    def _schedule_statuses(self, arrival: Arrival, recipient: Recipient, *, sent_posted: bool) -> None:
         if self.poster is None:
             return
         for status in due_statuses(self.times, self.faults):
+            if sent_posted and status.name == "sent":
+                continue
             self.poster.schedule(_update(arrival, status, recipient), after_s=status.after_s)
 
     async def _show_received(self, request: web.Request) -> web.Response:
