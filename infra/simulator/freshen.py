@@ -116,6 +116,8 @@ class _Maker:
         system = item.get("system")
         if isinstance(system, dict) and "wa_id" in system:  # the number this person has from now on
             system["wa_id"] = self._person(str(system["wa_id"]))
+            for old, new in self._people.items():
+                system["body"] = str(system.get("body", "")).replace(old, new)
         return str(item.get(key) or self._wanted.phone)
 
     def _refresh_contact(self, contact: Json) -> None:

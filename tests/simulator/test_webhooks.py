@@ -101,6 +101,13 @@ def test_history_has_threads() -> None:
     assert _value("history")["history"][0]["threads"][0]["messages"][0]["history_context"]
 
 
+def test_a_changed_number_is_told_with_the_new_numbers() -> None:
+    """A system message speaks of the number asked for and of the one after it, in its words too."""
+    system = _value("system", Wanted(phone="16505550001", now_s=NOW_S))["messages"][0]["system"]
+    assert system["wa_id"] == "16505550002"
+    assert system["body"] == "User A changed from 16505550001 to 16505550002"
+
+
 def test_an_unknown_kind_names_its_neighbours() -> None:
     """A misspelt kind is refused with near matches."""
     with pytest.raises(UnknownKindError) as caught:
