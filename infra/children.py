@@ -65,6 +65,28 @@ def is_alive(pid: int, mark: str) -> bool:
     return start_mark(pid) == mark
 
 
+def running_with(argument: str) -> list[tuple[int, str]]:
+    """Return pid and mark of every process of ours that was started with exactly this argument."""
+    shown = _all_commands_from_proc() if Path("/proc/self/stat").exists() else _all_commands_from_ps()
+    found = [pid for pid, arguments in shown if argument in arguments]
+    return [(pid, mark) for pid in found if (mark := start_mark(pid))]
+
+
+def _all_commands_from_proc() -> list[tuple[int, list[str]]]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == os.getuid():
+                found.append((int(path.parent.name), os.fsdecode(path.read_bytes()).split("\0")))
+    return found
+
+
+def _all_commands_from_ps() -> list[tuple[int, list[str]]]:
+    command = ["ps", "-x", "-o", "pid=,command="]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()  # noqa: S603 - fixed
+    return [(int(line.split()[0]), line.split()[1:]) for line in lines if line.strip()]
+
+
 async def wait_exit(child: subprocess.Popen[bytes]) -> int:
     """Wait until a child of ours ends and return its exit code (negative: the signal)."""
     while (code := child.poll()) is None:

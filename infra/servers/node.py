@@ -45,9 +45,8 @@ async def start_node(plan: Plan, home: Path, *, die_with_parent: bool, keep_port
     state = read_state(home, plan.name)
     if state and state.kept:
         return await _wait_until_serving(Node(plan, state, None), home)
-    if state and state.alive:
-        # Its starter died without stopping it, so nobody ever will.
-        await children.stop_process(state.pid, state.mark, patience_s=STOP_S)
+    # Either its starter died without stopping it, or the state file went away under it: nobody else ever will.
+    await _stop_strays(plan, home, patience_s=STOP_S)
     for attempt in range(3):
         state = _with_ports(plan, read_state(home, plan.name), keep_port=keep_port)
         try:
@@ -157,9 +156,17 @@ async def _wait_until_serving(node: Node, home: Path) -> Node:
 
 async def stop_node(plan: Plan, home: Path, *, patience_s: float = STOP_S) -> bool:
     """Stop a server whoever started it, killing it after `patience_s`; return whether one ran."""
+    state, stopped = read_state(home, plan.name), await _stop_strays(plan, home, patience_s=patience_s)
+    if state and state.pid:
+        write_state(home, plan.name, state.stopped())
+    return stopped
+
+
+async def _stop_strays(plan: Plan, home: Path, *, patience_s: float) -> bool:
+    """Stop every process that runs on this data, written down or not; return whether there was one."""
+    found = set(children.running_with(f"@{plan.arguments(home)}"))
     state = read_state(home, plan.name)
-    if not state or not state.alive:
-        return False
-    await children.stop_process(state.pid, state.mark, patience_s=patience_s)
-    write_state(home, plan.name, state.stopped())
-    return True
+    if state and state.alive:
+        found.add((state.pid, state.mark))
+    await asyncio.gather(*(children.stop_process(pid, mark, patience_s=patience_s) for pid, mark in found))
+    return bool(found)

@@ -30,6 +30,10 @@ class Plan:
         """Where the server's data and configuration are."""
         return home / self.name
 
+    def arguments(self, home: Path) -> Path:
+        """Where the options of its Java are; on its command line with an @ before it, so that it tells whose process this is."""
+        return self.folder(home) / "java.arguments"
+
     def log(self, home: Path) -> Path:
         """Where its output goes."""
         return home / "logs" / f"{self.name}.log"
@@ -42,7 +46,7 @@ def java_command(plan: Plan, home: Path, arguments: Sequence[str], *, main_class
     """
     jars = jar_list(plan.name)
     options = [*plan.jvm_options(home), "-cp", os.pathsep.join(str(jars.folder / jar.name) for jar in jars.jars)]
-    path = plan.folder(home) / "java.arguments"
+    path = plan.arguments(home)
     path.write_text("".join(f"{quoted(option)}\n" for option in options), encoding="utf-8")
     return [str(find_java()), f"@{path}", main_class or plan.main_class, *arguments]
 

@@ -146,6 +146,18 @@ async def test_what_a_killed_starter_left_is_cleaned_up(home: Path) -> None:
     assert node.state.pid != left.state.pid
 
 
+async def test_server_whose_state_was_removed_is_found(home: Path) -> None:
+    """A server that still runs though its home was wiped is stopped before another one uses the same folder, and by a stop."""
+    first = await _start(home)
+    state_path(home, "kafka").unlink()
+    second = await _start(home)
+    state_path(home, "kafka").unlink()
+    assert await stop_node(KAFKA, home)
+    for node in (first, second):
+        assert node.child
+        assert node.child.wait(10) is not None
+
+
 async def test_two_starts_at_once_make_one_server(home: Path) -> None:
     """Starting twice in the same home ends with one process that both found."""
     settings = Settings(home=home, _env_file=None)
