@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from hypothesis import HealthCheck, settings
 
 import infra.simulator
 from schemas.channels.base import Item, Part, StatusUpdate
@@ -14,6 +15,8 @@ from schemas.events.webhook_part import Change, WebhookPart
 
 CHANNEL = WhatsApp()
 PAYLOADS = Path(infra.simulator.__file__).parent / "payloads"
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For property tests: how fast an example is says something about the machine only."""
 RECEIVED_AT_MS = 1_700_000_000_000
 ACCOUNT = "106540352242922"
 

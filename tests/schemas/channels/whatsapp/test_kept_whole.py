@@ -11,7 +11,7 @@ from schemas.channels.whatsapp.json_text import is_json
 from schemas.codec import DecodeError, decode
 from schemas.events.webhook_part import WebhookPart
 from schemas.topics import BODY_BYTES_MAX, RAW
-from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL, body, message, split, value
+from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL, UNHURRIED, body, message, split, value
 
 _GOOD = json.dumps(message()).encode()
 _DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -183,6 +183,7 @@ _PIECES = st.sampled_from(
 )
 
 
+@UNHURRIED
 @given(
     st.lists(_PIECES, max_size=12).map("".join)
     | st.recursive(

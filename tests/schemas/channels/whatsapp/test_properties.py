@@ -13,7 +13,7 @@ from schemas.channels.whatsapp.walk import KIND_OF_ARRAY
 from schemas.codec import DecodeError, decode, encode
 from schemas.events.webhook_part import Change, WebhookPart
 from schemas.ids import conversation_key
-from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL, RECEIVED_AT_MS, split
+from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL, RECEIVED_AT_MS, UNHURRIED, split
 
 _KNOWN_NAMES = """
 entry changes value field id time metadata phone_number_id contacts messages statuses message_echoes history threads calls errors
@@ -66,24 +66,28 @@ def _check_parts(raw: bytes) -> None:
         assert all(isinstance(status, StatusUpdate) for status in CHANNEL.parse_statuses(event))
 
 
+@UNHURRIED
 @given(st.binary(max_size=200))
 def test_any_bytes(raw: bytes) -> None:
     """Bytes of any kind are split or refused, nothing else."""
     _check_parts(raw)
 
 
+@UNHURRIED
 @given(_TREES)
 def test_any_json(tree: Any) -> None:
     """JSON of any shape is split, and its parts can be read and parsed."""
     _check_parts(json.dumps(tree).encode())
 
 
+@UNHURRIED
 @given(st.lists(st.fixed_dictionaries({"value": _OBJECTS}, optional={"field": _TREES}), max_size=4), _TREES)
 def test_any_change(changes: list[Any], time: Any) -> None:
     """Values of any shape in a proper envelope are split, and their parts can be read and parsed."""
     _check_parts(json.dumps({"entry": [{"id": "1", "time": time, "changes": changes}]}, ensure_ascii=False).encode("utf-8", "replace"))
 
 
+@UNHURRIED
 @given(
     st.sampled_from([*KIND_OF_ARRAY.values(), "change", "unknown", "odd"]),
     st.lists(_OBJECTS, max_size=3),
@@ -108,6 +112,7 @@ def _raw(tree: Any) -> msgspec.Raw:
     return msgspec.Raw(json.dumps(tree).encode())
 
 
+@UNHURRIED
 @given(
     st.integers(0, 999),
     st.binary(max_size=100) | _TREES.map(lambda tree: json.dumps(tree).encode()),
@@ -138,7 +143,7 @@ def _made_items(draw: st.DrawFn, array: str, account: str, serial: int) -> _Made
     user, phone = {"message": ("from_user_id", "from"), "status": ("recipient_user_id", "recipient_id"), "echo": ("to_user_id", "to")}.get(
         kind, ("user_id", "wa_id")
     )
-    members = {"id": f"item-{serial}", "x": draw(_TREES)}
+    members = {"id": f"item-{serial}", "x": draw(_SCALARS)}
     if contact:
         members[user if contact.startswith("US") else phone] = contact
     if kind == "call":
@@ -169,6 +174,7 @@ def _made_bodies(draw: st.DrawFn) -> tuple[str, list[_Made]]:
     return '{"object":"whatsapp_business_account","entry":[' + ", ".join(entries) + "]}", made
 
 
+@UNHURRIED
 @given(_made_bodies())
 def test_every_item_comes_out_once_verbatim_and_in_order(made: tuple[str, list[_Made]]) -> None:
     """In its own conversation, on its own topic, of its own kind, byte for byte, in the order of the body."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.channels.whatsapp.request import cut
 from schemas.events.outbound import OutboundEvent
 from schemas.ids import callback_data
-from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL
+from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL, UNHURRIED
 
 
 def _outbound(message: Any, *, to: str = "+1 650", to_kind: str = "phone", account: str = ACCOUNT) -> OutboundEvent:
@@ -121,6 +121,7 @@ def test_cut_ends_where_a_text_can_end(words: str, end: str) -> None:
     assert cut(words, 100).endswith(end)
 
 
+@UNHURRIED
 @given(st.text(st.characters(), max_size=300), st.integers(1, 120))
 def test_cut_never_exceeds_the_limit(words: str, length: int) -> None:
     """Any text fits afterwards and begins as it did."""
