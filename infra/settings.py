@@ -185,13 +185,13 @@ def setting_origins() -> list[SettingOrigin]:
 
 def unknown_variables() -> list[str]:
     """Return a sentence for each OTTLA_ variable that nobody reads, with the nearest one that is read."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | _PASSED_BETWEEN_PROCESSES
+    known = {name.upper() for name in Settings.model_fields}
     sentences = []
     for place, names in (("the environment", os.environ), (str(ENV_FILE), read_env_file())):
-        for name in sorted(set(map(str.upper, names)) - known):
-            if name.startswith(PREFIX):
-                nearest = difflib.get_close_matches(name, known, n=1)
-                sentences.append(f"{name} in {place} is no setting" + (f": did you mean {nearest[0]}?" if nearest else "."))
+        ours = {name.upper() for name in names if name.upper().startswith(PREFIX)} - _PASSED_BETWEEN_PROCESSES
+        for name in sorted({name.removeprefix(PREFIX) for name in ours} - known):
+            nearest = difflib.get_close_matches(name, known, n=1)
+            sentences.append(f"{PREFIX}{name} in {place} is no setting" + (f": did you mean {PREFIX}{nearest[0]}?" if nearest else "."))
     return sentences
 
 

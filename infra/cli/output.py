@@ -18,11 +18,11 @@ def output_option(command: F) -> F:
 
 
 def show(output: str, rows: Sequence[dict[str, Any]], *, titles: dict[str, str]) -> None:
-    """Print the rows: all of them as a JSON array, or the keys of `titles` as columns."""
+    """Print the rows: all of them as a JSON array, or the keys of `titles` as columns, headed if any has a title."""
     if output == "json":
         click.echo(json.dumps(list(rows), ensure_ascii=False))
         return
     lines = [list(titles.values()), *([harmless(str(row[key])) for key in titles] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
+    for line in lines if any(titles.values()) else lines[1:]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

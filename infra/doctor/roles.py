@@ -1,0 +1,92 @@
+"""Checks of the processes of this installation: the ingress, and the roles that `ottla up` keeps running."""
+
+import asyncio
+import re
+from http import HTTPStatus
+
+import aiohttp
+import orjson
+
+from infra.doctor.finding import Finding, ok, problem, warning
+from infra.settings import Settings
+from infra.supervisor.home import recorded_children
+
+_ANSWER_S = 5.0
+_WEBHOOKS = re.compile(r'^ottla_webhooks_total\{status="(\d+)"\} ([0-9.e+]+)$', re.MULTILINE)
+
+
+async def check_ingress(settings: Settings) -> list[Finding]:
+    """Ask the ingress whether it would store a webhook, whether it knows our key, and what it refused."""
+    url = settings.ingress_url
+    try:
+        status, body = await _get(f"{url}/readyz")
+    except aiohttp.ClientConnectorError:
+        return [problem("ingress", f"Nothing listens at {url}: `ottla up` starts the whole installation.")]
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return [problem("ingress", _other_program(settings))]
+    answer = _object(body)
+    if "status" not in answer:
+        return [problem("ingress", _other_program(settings))]
+    if status != HTTPStatus.OK:
+        return [problem("ingress", f"The ingress at {url} is not ready: {answer.get('reason', 'see its log')}.")]
+    return [ok("ingress", f"The ingress at {url} is ready."), *await _behind_the_key(settings)]
+
+
+async def _behind_the_key(settings: Settings) -> list[Finding]:
+    url = settings.ingress_url
+    key = settings.admin_key.get_secret_value()
+    status, body = await _get(f"{url}/metrics", key=key)
+    if status == HTTPStatus.UNAUTHORIZED:
+        message = f"The ingress at {url} has another key: set OTTLA_ADMIN_KEY, or OTTLA_HOME to the one it runs with."
+        return [problem("ingress", message)]
+    return _signatures({int(code): float(count) for code, count in _WEBHOOKS.findall(body.decode("utf-8", "replace"))})
+
+
+def _signatures(answered: dict[int, float]) -> list[Finding]:
+    """Judge by what the ingress answered since it started whether it has the platform's secret."""
+    refused, stored = answered.get(HTTPStatus.UNAUTHORIZED, 0.0), answered.get(HTTPStatus.OK, 0.0)
+    if not refused:
+        return [ok("signatures", f"No webhook was refused for its signature, {stored:.0f} were stored.")]
+    cause = "OTTLA_WHATSAPP_APP_SECRET (or an account's app_secret) is probably not the app secret in the platform's dashboard"
+    if not stored:
+        return [problem("signatures", f"All {refused:.0f} webhooks had a wrong signature: {cause}.")]
+    return [warning("signatures", f"{refused:.0f} webhooks had a wrong signature, {stored:.0f} a right one: if they were real, {cause}.")]
+
+
+async def check_roles(settings: Settings) -> list[Finding]:
+    """Ask each role that `ottla up` keeps running whether it can do its work."""
+    children = recorded_children(settings.home)
+    if not children:
+        return [ok("roles", "`ottla up` does not run here, so the roles are looked after by whoever runs them.")]
+    return list(await asyncio.gather(*(_role(child.name, child.port) for child in children)))
+
+
+async def _role(name: str, port: int) -> Finding:
+    try:
+        status, _ = await _get(f"http://127.0.0.1:{port}/readyz")
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return problem("roles", f"The role {name} does not answer on port {port}: see what `ottla up` prints of it.")
+    if status != HTTPStatus.OK:
+        return problem("roles", f"The role {name} is not ready: see what `ottla up` prints of it.")
+    return ok("roles", f"The role {name} is ready.")
+
+
+def _other_program(settings: Settings) -> str:
+    return f"Another program answers at {settings.ingress_url}: stop it, or set OTTLA_PORT to a free port."
+
+
+async def _get(url: str, *, key: str = "") -> tuple[int, bytes]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with (
+        aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=_ANSWER_S)) as session,
+        session.get(url, allow_redirects=False) as response,
+    ):
+        return response.status, await response.read()
+
+
+def _object(body: bytes) -> dict[str, object]:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
