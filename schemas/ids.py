@@ -9,7 +9,7 @@ import re
 from urllib.parse import quote
 
 _CONTACT_LENGTH_MAX = 200
-_CALLBACK = re.compile(r"^o1\.([0-9a-f]{32})\.([0-9a-f]{8})$")
+_CALLBACK = re.compile(r"o1\.([0-9a-f]{32})\.([0-9a-f]{8})")
 
 
 def conversation_key(*, channel: str, account: str, contact: str) -> str:
@@ -23,7 +23,8 @@ def conversation_key(*, channel: str, account: str, contact: str) -> str:
 def _key_part(text: str) -> str:
     if not text:
         return "-"
-    part = quote(text, safe="", errors="surrogatepass")
+    # Digits and letters, which nearly every id is made of, are safe as they are.
+    part = text if text.isascii() and text.isalnum() else quote(text, safe="", errors="surrogatepass")
     if len(part) <= _CONTACT_LENGTH_MAX:
         return part
     return "sha256-" + hashlib.sha256(part.encode()).hexdigest()
@@ -52,7 +53,7 @@ def callback_data(*, send: str, conversation: str) -> str:
 
 def read_callback_data(data: str) -> tuple[str, int] | None:
     """Return the send id and the key's hash in callback data; None if it is not ours."""
-    match = _CALLBACK.match(data)
+    match = _CALLBACK.fullmatch(data)
     return (match[1], int(match[2], 16)) if match else None
 
 
