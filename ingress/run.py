@@ -23,6 +23,7 @@ def run(settings: Settings, names: tuple[str, ...]) -> None:  # noqa: ARG001  # 
         lifespan="on",
         access_log=False,
         log_config=None,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         backlog=_BACKLOG,

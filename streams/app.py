@@ -30,7 +30,7 @@ log = structlog.get_logger()
 _APP = "streams"
 _TABLE = "conversations"
 _DELIVERY_S = 300.0
-_DRAIN_S = 6.0
+_DRAIN_S = 4.0
 
 
 class Parts:
