@@ -26,6 +26,7 @@ from schemas.topics import DAY_MS, MIB, TOPICS, Topic
 
 TIMEOUT_S = 15.0
 _REPLICATION_MAX = 3
+_LIMITS = ("max.message.bytes", "retention.ms")
 # A record's headers and Kafka's own framing come on top of its value.
 _RECORD_OVERHEAD_BYTES = 64 << 10
 
@@ -196,10 +197,9 @@ def _raise_limits(client: AdminClient, rows: list[TopicOnBroker]) -> None:
 
 def _entries_to_raise(row: TopicOnBroker, actual: dict[str, str]) -> list[ConfigEntry]:
     wanted = topic_config(row.topic, replication=row.replication)
-    if actual["cleanup.policy"] != wanted["cleanup.policy"]:
-        names = list(wanted)
-    else:
-        names = [name for name in ("max.message.bytes", "retention.ms") if name in wanted and 0 <= int(actual[name]) < int(wanted[name])]
+    raised = [name for name in _LIMITS if name in wanted and 0 <= int(actual[name]) < int(wanted[name])]
+    # A topic that is to be compacted and is not, or the other way round, loses or keeps what it should not.
+    names = raised + [name for name in wanted if name not in _LIMITS and actual["cleanup.policy"] != wanted["cleanup.policy"]]
     return [
         ConfigEntry(name, wanted[name], source=ConfigSource.DYNAMIC_TOPIC_CONFIG, incremental_operation=AlterConfigOpType.SET)
         for name in names
