@@ -25,6 +25,7 @@ from infra.settings import Settings
 from schemas.topics import DAY_MS, MIB, TOPICS, Topic
 
 TIMEOUT_S = 15.0
+_LOOK_AGAIN_S = 0.05
 _REPLICATION_MAX = 3
 _LIMITS = ("max.message.bytes", "retention.ms")
 # A record's headers and Kafka's own framing come on top of its value.
@@ -179,20 +180,29 @@ def _make(client: AdminClient, rows: list[TopicOnBroker], *, replication: int) -
 
 def _raise_limits(client: AdminClient, rows: list[TopicOnBroker]) -> None:
     """Give topics that exist the limits they need, as one made by a broker on its own has too small ones."""
-    if not rows:
-        return
-    described = client.describe_configs([ConfigResource(ResourceType.TOPIC, row.name) for row in rows], request_timeout=TIMEOUT_S)
+    deadline = time.monotonic() + TIMEOUT_S
     try:
-        actual = {resource.name: future.result() for resource, future in described.items()}
-        changes = [
-            ConfigResource(ResourceType.TOPIC, row.name, incremental_configs=entries)
-            for row in rows
-            if (entries := _entries_to_raise(row, {name: entry.value for name, entry in actual[row.name].items()}))
-        ]
-        for future in client.incremental_alter_configs(changes, request_timeout=TIMEOUT_S).values() if changes else ():
-            future.result()
+        while changes := _limits_to_raise(client, rows):
+            if time.monotonic() > deadline:
+                raise TopicsError(f"Kafka does not take the configuration of topic {changes[0].name}: see the broker's log.")
+            for future in client.incremental_alter_configs(changes, request_timeout=TIMEOUT_S).values():
+                future.result()
+            # The broker learns of it a moment after the controller took it, and only then is it so.
+            time.sleep(_LOOK_AGAIN_S)
     except KafkaException as error:
         raise TopicsError(f"The configuration of the topics could not be checked: {error.args[0].str().rstrip('.')}.") from None
+
+
+def _limits_to_raise(client: AdminClient, rows: list[TopicOnBroker]) -> list[ConfigResource]:
+    if not rows:
+        return []
+    described = client.describe_configs([ConfigResource(ResourceType.TOPIC, row.name) for row in rows], request_timeout=TIMEOUT_S)
+    actual = {resource.name: future.result() for resource, future in described.items()}
+    return [
+        ConfigResource(ResourceType.TOPIC, row.name, incremental_configs=entries)
+        for row in rows
+        if (entries := _entries_to_raise(row, {name: entry.value for name, entry in actual[row.name].items()}))
+    ]
 
 
 def _entries_to_raise(row: TopicOnBroker, actual: dict[str, str]) -> list[ConfigEntry]:
@@ -216,7 +226,7 @@ def _wait_until_usable(client: AdminClient, settings: Settings) -> None:
             return
         if time.monotonic() > deadline:
             raise TopicsError(f"Kafka at {settings.kafka} made the topics but does not serve them all yet: try again.")
-        time.sleep(0.05)
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def _led(client: AdminClient, rows: list[TopicOnBroker]) -> bool:
