@@ -32,7 +32,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` is the platform's id, or a hash of the payload where it has none: with the conversation it is what dedupe goes by.
     `at_ms` is the platform's time (our own receiving time where it has none). `answerable` says that a user wrote it and waits;
-    `silence` says, where nobody does, why (`reaction`, `system`, `echo`, `unsupported`, `no-identity`, `no-account`, ...).
+    `silence` says, where nobody does, why: the type (`reaction`, `system`, `unsupported`, `unknown`, `edit`, `revoke`, ...), the kind where it
+    is no message (`echo`, `history`, `call`, `preference`, `error`, `change`), `no-reply` (an interactive answer without words), `empty`,
+    `no-identity`, `no-account`, or `unparseable` (kind `unknown`: it cannot be read, an operator should look).
     `text` is what an agent reads: the words, a caption, a button's title, or a description such as `[location 1.0,2.0]`.
     """
 
@@ -112,16 +114,19 @@ class Channel(Protocol):
         """Tell whether one of the secrets signed exactly these bytes."""
 
     def split(self, body: bytes, *, received_at_ms: int) -> list[Part]:
-        """Return the parts of a body, at least one; BodyRefusedError if it is not JSON."""
+        """Return the parts of a body, at least one; BodyRefusedError if it is not JSON.
+
+        JSON that the decoder refuses is a part whose value is the body itself: it fails to decode and is to be dead-lettered.
+        """
 
     def parse(self, part: WebhookPart) -> Iterable[Item]:
-        """Return the items of a part of [raw], in order."""
+        """Return the items of a part of [raw], in order; never raises."""
 
     def parse_statuses(self, part: WebhookPart) -> Iterable[StatusUpdate]:
-        """Return the statuses of a part of [status], in order."""
+        """Return the statuses of a part of [status], in order; never raises."""
 
     def build_request(self, outbound: OutboundEvent) -> Request:
-        """Return the request that sends it."""
+        """Return the request that sends it; ValueError if its message is no JSON object."""
 
     def read_answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Return what the platform's answer means."""
+        """Return what the platform's answer means; never raises."""
