@@ -32,9 +32,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` is the platform's id, or a hash of the payload where it has none: with the conversation it is what dedupe goes by.
     `at_ms` is the platform's time (our own receiving time where it has none). `answerable` says that a user wrote it and waits;
-    `silence` says, where nobody does, why: the type (`reaction`, `system`, `unsupported`, `unknown`, `edit`, `revoke`, ...), the kind where it
-    is no message (`echo`, `history`, `call`, `preference`, `error`, `change`), `no-reply` (an interactive answer without words), `empty`,
-    `no-identity`, `no-account`, or `unparseable` (kind `unknown`: it cannot be read, an operator should look).
+    `silence` says, where nobody does, why: the type (`reaction`, `system`, `unsupported`, `unknown`, `edit`, `revoke`, ...), the kind where
+    it is no message (`echo`, `history`, `call`, `preference`, `error`, `change`), `no-reply` (an interactive answer without words),
+    `empty`, `no-identity`, `no-account`, or `unparseable` (kind `unknown`: it cannot be read, an operator should look).
     `text` is what an agent reads: the words, a caption, a button's title, or a description such as `[location 1.0,2.0]`.
     """
 
