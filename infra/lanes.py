@@ -43,6 +43,11 @@ class Watermark:
         return moved
 
     @property
+    def floor(self) -> int | None:
+        """The lowest offset that is not known to be done: what may be committed. None before the first one was begun."""
+        return self._open[0] if self._open else self.position
+
+    @property
     def span(self) -> int:
         """How many offsets are begun and not yet below the watermark; a crash would repeat them."""
         return len(self._open)

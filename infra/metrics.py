@@ -11,6 +11,7 @@ EVENT_SECONDS = Histogram("ottla_event_stage_duration_seconds", "Work on one eve
 IN_FLIGHT = Gauge("ottla_events_in_flight", "Events queued or being worked on in this process", ["stage"])
 DEAD_LETTERS = Counter("ottla_dead_letters_total", "Events that could not be handled", ["stage", "cause"])
 SENDS = Counter("ottla_sends_total", "Sends by outcome", ["outcome"])
+DUPLICATE_SENDS = Counter("ottla_duplicate_sends_total", "Sends for which the platform has given two ids; must stay 0")
 SEND_RETRIES = Counter("ottla_send_retries_total", "Attempts that were certainly not sent and are repeated", ["cause"])
 AGENT_SECONDS = Histogram("ottla_agent_duration_seconds", "One agent answering one turn", ["kind", "outcome"], buckets=_SECONDS)
 ORDER_VIOLATIONS = Counter("ottla_order_violations_total", "Times a lane saw its offsets go back; must stay 0", ["stage"])

@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     ai_model: str = Field("default", description="model name sent to the endpoint")
     ai_timeout: float = Field(30.0, gt=0, le=600, description="seconds a turn may take before the fallback text is sent")
     ai_concurrency: int = Field(512, ge=1, le=10000, description="model calls under way at once, of one stream worker")
+    unknown: Literal["park", "resend"] = Field(
+        "park", description="what becomes of a send whose answer was lost: parked and listed, or sent once more and marked"
+    )
+    unknown_wait: float = Field(60.0, ge=0, le=3600, description="seconds such a send waits for a status that settles it")
     admin_key: SecretStr = Field(SecretStr(""), description="bearer key of the default tenant's and the admin API")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least severe log line shown")
 

@@ -1,11 +1,12 @@
 """What a sink is, and what it is built from."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from infra.clock import Clock
 from infra.config_tables import ConfigTables
+from infra.kafka.consumer import Taken
 from infra.kafka.producer import Producer
 from infra.kafka.record import Record
 from infra.settings import Settings
@@ -22,6 +23,16 @@ class Context:
     clock: Clock
 
 
+class Claims(Protocol):
+    """Makes an effect this worker's own before it happens."""
+
+    async def claim(self, record: Record) -> float:
+        """Return until when (time.monotonic) the effect of a record may begin; LostPartitionError if it is somebody else's."""
+
+    def unclaim(self, record: Record) -> None:
+        """Give back the claim of an effect that certainly did not happen."""
+
+
 class Sink(Protocol):
     """A consumer group with an effect outside Kafka."""
 
@@ -32,7 +43,13 @@ class Sink(Protocol):
     async def start(self) -> None:
         """Get ready for the first record; OttlaError if a dependency is missing."""
 
-    async def taken(self, partitions: set[int]) -> None:
+    def hosted(self, claims: Claims) -> None:
+        """Learn who makes claims for this sink; called once, before `start`."""
+
+    def lane(self, record: Record) -> Hashable:
+        """Return what shares a lane with the record: mostly its key."""
+
+    async def taken(self, partitions: Sequence[Taken]) -> None:
         """Learn what must be known of newly assigned partitions before any of their records is handled."""
 
     async def handle(self, records: Sequence[Record]) -> None:

@@ -4,17 +4,18 @@ Writing is idempotent and convergent (see history_rows), so nothing is read befo
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import structlog
 
 from infra.cassandra.rows import Row, write_rows
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.errors import OttlaError
+from infra.kafka.consumer import Taken
 from infra.kafka.record import Record
 from schemas.codec import DecodeError
 from schemas.topics import INBOUND, OUTBOUND, SENT, STATUS, Topic
-from sinks.base import Context
+from sinks.base import Claims, Context
 from sinks.history_rows import INDEX_TABLES, WRITTEN_ONCE, history_rows
 
 log = structlog.get_logger()
@@ -55,7 +56,14 @@ class History:
         except CassandraAwayError as error:
             log.warning("history cannot be written yet", error=str(error))
 
-    async def taken(self, partitions: set[int]) -> None:
+    def hosted(self, claims: Claims) -> None:
+        """Nothing is claimed: writing a row again changes nothing."""
+
+    def lane(self, record: Record) -> Hashable:
+        """Return the conversation."""
+        return record.key
+
+    async def taken(self, partitions: Sequence[Taken]) -> None:
         """Nothing has to be known before writing."""
 
     async def handle(self, records: Sequence[Record]) -> None:

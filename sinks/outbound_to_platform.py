@@ -1,16 +1,20 @@
-"""[outbound-*] -> platform -> [sent]: the sender. In order in each conversation; what was certainly not sent is tried again.
+"""[outbound-*] and [status] -> platform -> [sent]: the sender. In order in each conversation, and nothing twice.
 
-A send's id travels as callback data, so every status brings it back. An answer is ACCEPTED (the platform's id), REJECTED for good, or
-UNKNOWN: the request may have arrived and its answer was lost, so it is recorded and never sent a second time by itself.
+A send is claimed before its first byte leaves, so that no other worker, and not this one after a pause, can make it again. What was
+certainly not sent is tried again. A lost answer (and a claim that a former owner left without an outcome) is UNKNOWN: it waits for a status
+that carries the send's id and is settled by it, else it is recorded as unknown (`OTTLA_UNKNOWN=park`) or sent once more and marked
+(`resend`). The next message of the conversation waits for the one before it.
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import aiohttp
 import structlog
 
+from infra.kafka.consumer import Taken
 from infra.kafka.record import Record
 from infra.metrics import SEND_RETRIES, SENDS
 from infra.retries import Patience
@@ -20,10 +24,10 @@ from schemas.codec import cloud_event_headers, decode, encode
 from schemas.events.dead_letter import DeadLetter, dead_letter_headers
 from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
-from schemas.topics import DEAD_LETTERS, OUTBOUND, SENT
-from sinks.base import Context
+from schemas.topics import DEAD_LETTERS, OUTBOUND, SENT, STATUS
+from sinks.base import Claims, Context
+from sinks.ledger import Ledger
 from sinks.pauses import Key, Pauses
-from sinks.sent_ids import SentIds
 
 log = structlog.get_logger()
 
@@ -42,15 +46,24 @@ class Attempted:
     """What the last attempt brought, and how many tries there were (waiting because the platform said so is no try)."""
 
     answer: Answer
-    http_status: int
-    tries: int
+    http_status: int = 0
+    tries: int = 1
+    settled: bool = False
+    resent: bool = False
+
+
+_LEFT_CLAIMED = Attempted(answer=Answer(outcome=Outcome.UNKNOWN, error="claimed by a worker that left no outcome"))
+
+
+class ClaimExpiredError(Exception):
+    """The claim ran out before the request's body was asked for: nothing was sent."""
 
 
 class OutboundToPlatform:
     """The sender sink."""
 
     group = NAME
-    topics = tuple(OUTBOUND.values())
+    topics = (*OUTBOUND.values(), STATUS)
     batch_max = 1
 
     def __init__(self, context: Context, *, patience: Patience | None = None) -> None:
@@ -58,8 +71,17 @@ class OutboundToPlatform:
         self._patience = patience or Patience()
         self._chance = random.Random()  # noqa: S311  # jitter, no secret
         self._pauses = Pauses(context.clock, self._chance)
-        self._sent = SentIds()
+        self._ledger = Ledger()
+        self._claims: Claims | None = None
         self._session: aiohttp.ClientSession | None = None
+
+    def hosted(self, claims: Claims) -> None:
+        """Learn who makes the claims."""
+        self._claims = claims
+
+    def lane(self, record: Record) -> Hashable:
+        """Return the conversation; statuses have lanes of their own, for a send may wait for one."""
+        return (record.topic == STATUS.name, record.key)
 
     async def start(self) -> None:
         """Open the connection pool; nothing is asked of the platform."""
@@ -71,9 +93,9 @@ class OutboundToPlatform:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    async def taken(self, partitions: set[int]) -> None:
-        """Learn which sends of these partitions have an outcome already."""
-        await self._sent.load(self._context.settings, group=NAME, partitions=partitions)
+    async def taken(self, taken: Sequence[Taken]) -> None:
+        """Learn what became of the sends of these partitions."""
+        await self._ledger.take(self._context.settings, taken)
 
     async def stop(self) -> None:
         """Close the connections."""
@@ -81,30 +103,47 @@ class OutboundToPlatform:
             await self._session.close()
 
     async def handle(self, records: Sequence[Record]) -> None:
-        """Send each record's message and record its outcome; DecodeError for a record that is no outbound event."""
+        """Send each record's message and record its outcome, or learn from a status; DecodeError for a record that is neither."""
         for record in records:
+            if record.topic == STATUS.name:
+                self._ledger.note_statuses(record)
+                continue
             outbound = decode(record.value, OutboundEvent)
-            if self._sent.has(record.partition, outbound.id):
+            if self._ledger.has_outcome(record.partition, outbound.id):
                 SENDS.labels("suppressed").inc()
                 continue
             await self._send(record, outbound)
 
     async def _send(self, record: Record, outbound: OutboundEvent) -> None:
         started_ms = self._context.clock.now_ms()
-        attempted = await self._attempt_until_known(outbound)
+        attempted = _LEFT_CLAIMED if self._ledger.was_claimed(record) else await self._attempt_until_known(record, outbound)
+        if attempted.answer.outcome is Outcome.UNKNOWN:
+            attempted = await self._settle(record, outbound, attempted)
         answer = attempted.answer
         # RETRY with the tries used up: certainly not sent, and nobody will try again.
         outcome = "rejected" if answer.outcome is Outcome.RETRY else answer.outcome.value
         sent = self._sent_event(outbound, attempted, outcome=outcome, started_ms=started_ms)
         await self._record(record, sent)
-        self._sent.add(record.partition, outbound.id)
+        self._ledger.note_outcome(record, outbound.id)
         SENDS.labels(outcome).inc()
         if outcome != "accepted":
             log.warning("send not accepted", send=outbound.id, outcome=outcome, code=answer.error_code, error=answer.error)
         if outcome == "rejected":
             await self._dead_letter(record, attempted)
 
-    async def _attempt_until_known(self, outbound: OutboundEvent) -> Attempted:
+    async def _settle(self, record: Record, outbound: OutboundEvent, attempted: Attempted) -> Attempted:
+        """Wait for a status that tells what the answer did not; then park it, or send it once more if that is the policy."""
+        settings = self._context.settings
+        platform_id = await self._ledger.settled(record.partition, outbound.id, timeout_s=settings.unknown_wait)
+        if platform_id:
+            answer = Answer(outcome=Outcome.ACCEPTED, platform_id=platform_id, error=attempted.answer.error)
+            return replace(attempted, answer=answer, settled=True)
+        if settings.unknown == "park":
+            return attempted
+        again = await self._attempt_until_known(record, outbound)
+        return replace(again, tries=again.tries + attempted.tries, resent=True)
+
+    async def _attempt_until_known(self, record: Record, outbound: OutboundEvent) -> Attempted:
         """Try until the send is accepted, rejected or unknown, or the tries are used up."""
         request = CHANNELS[outbound.channel].build_request(outbound)
         keys: tuple[Key, ...] = (
@@ -115,16 +154,30 @@ class OutboundToPlatform:
         tries = 0
         while True:
             await self._pauses.wait(keys)
-            status, answer = await self._attempt(outbound, request)
+            try:
+                status, answer = await self._attempt(outbound, request, claimed_until=await self._claim(record))
+            except ClaimExpiredError:
+                continue
             if answer.outcome is Outcome.ACCEPTED:
                 self._pauses.succeeded(keys)
+                self._ledger.note_accepted(record.partition, outbound.id, answer.platform_id)
             if answer.outcome is not Outcome.RETRY:
                 return Attempted(answer=answer, http_status=status, tries=tries + 1)
+            self._unclaim(record)
             if not answer.throttled:
                 tries += 1
                 if tries >= self._patience.tries:
                     return Attempted(answer=answer, http_status=status, tries=tries)
             self._wait_because(answer, keys, tries)
+
+    async def _claim(self, record: Record) -> float:
+        if self._claims is None:
+            raise RuntimeError("nobody hosts the sender")
+        return await self._claims.claim(record)
+
+    def _unclaim(self, record: Record) -> None:
+        if self._claims is not None:
+            self._claims.unclaim(record)
 
     def _wait_because(self, answer: Answer, keys: tuple[Key, ...], tries: int) -> None:
         key = next((key for key in keys if key[0] is answer.pause), keys[0])
@@ -135,19 +188,27 @@ class OutboundToPlatform:
         SEND_RETRIES.labels(str(answer.error_code) if answer.error_code else "unreachable").inc()
         log.warning("send will be repeated", pause=key[0].value, code=answer.error_code, error=answer.error, wait_s=round(length_s, 1))
 
-    async def _attempt(self, outbound: OutboundEvent, request: Request) -> tuple[int, Answer]:
+    async def _attempt(self, outbound: OutboundEvent, request: Request, *, claimed_until: float) -> tuple[int, Answer]:
+        """Post the request once and read the answer; ClaimExpiredError if the claim ran out before a byte left."""
         if self._session is None:
             raise RuntimeError("the sender was not started")
         url = f"{self._context.settings.whatsapp_api}/{request.path}"
-        headers = {"Authorization": f"Bearer {self._token(outbound)}", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": f"Bearer {self._token(outbound)}",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(request.body)),
+        }
+        body = _body_in_time(request.body, claimed_until)
         try:
-            async with self._session.post(url, data=request.body, headers=headers, allow_redirects=False) as response:
-                body = await response.content.read(_ANSWER_BYTES_MAX)
-                return response.status, CHANNELS[outbound.channel].read_answer(response.status, body, response.headers)
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                answer = await response.content.read(_ANSWER_BYTES_MAX)
+                return response.status, CHANNELS[outbound.channel].read_answer(response.status, answer, response.headers)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             # No connection, so not a byte left. It says nothing about this message: it is no try, and everything waits.
             return 0, Answer(outcome=Outcome.RETRY, error=f"unreachable: {error}", pause=Pause.APP, throttled=True)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error.__cause__, ClaimExpiredError):
+                raise error.__cause__ from None
             return 0, Answer(outcome=Outcome.UNKNOWN, error=f"answer lost: {type(error).__name__} {error}".strip())
 
     def _token(self, outbound: OutboundEvent) -> str:
@@ -176,6 +237,8 @@ class OutboundToPlatform:
             cause=outbound.cause,
             waited_ms=max(0, started_ms - outbound.created_at),
             worked_ms=max(0, now_ms - started_ms),
+            settled=attempted.settled,
+            resent=attempted.resent,
         )
 
     async def _record(self, record: Record, sent: SentEvent) -> None:
@@ -195,6 +258,13 @@ class OutboundToPlatform:
             at=self._context.clock.now_ms(),
         )
         await self._context.producer.send(DEAD_LETTERS.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
+
+
+async def _body_in_time(body: bytes, claimed_until: float) -> AsyncIterator[bytes]:
+    """Yield the body when the connection is there to take it, unless the claim has run out while we waited or were paused."""
+    if time.monotonic() >= claimed_until:
+        raise ClaimExpiredError
+    yield body
 
 
 def build(context: Context) -> OutboundToPlatform:

@@ -14,7 +14,7 @@ import sinks
 from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import UsageError
-from infra.kafka.consumer import LaneConsumer
+from infra.kafka.consumer import LaneConsumer, LostPartitionError
 from infra.kafka.producer import ProduceError, Producer
 from infra.kafka.record import Record
 from infra.metrics import DEAD_LETTERS, EVENTS, IN_FLIGHT
@@ -59,7 +59,9 @@ class SinkHost:
             on_fatal=on_fatal,
             batch_max=sink.batch_max,
             taken=sink.taken,
+            lane=sink.lane,
         )
+        sink.hosted(self._consumer)
 
     async def start(self) -> None:
         """Start the sink, then join its group."""
@@ -82,8 +84,8 @@ class SinkHost:
         group = self._sink.group
         try:
             await self._try(records)
-        except ProduceError:
-            raise  # the log does not take our outcome: stop before anything is done twice
+        except (ProduceError, LostPartitionError):
+            raise  # the log does not take our outcome, or the record is somebody else's: stop before anything is done twice
         except Exception as error:  # noqa: BLE001  # whatever a sink raises: the event is kept with its cause, the others go on
             if len(records) == 1:
                 await self._dead_letter(records[0], error)
@@ -98,7 +100,9 @@ class SinkHost:
         what = f"{self._sink.group} {first.topic}/{first.partition}/{first.offset}"
         # Several at once are tried once: which of them is the bad one shows when they are taken singly.
         patience = self._patience if len(records) == 1 else replace(self._patience, tries=1)
-        await with_retries(lambda: self._sink.handle(records), patience=patience, what=what, final=(DecodeError, ProduceError))
+        await with_retries(
+            lambda: self._sink.handle(records), patience=patience, what=what, final=(DecodeError, ProduceError, LostPartitionError)
+        )
 
     async def _dead_letter(self, record: Record, error: Exception) -> None:
         """Write a dead letter and wait for it; ProduceError, which stops the process, if it cannot be written."""

@@ -4,10 +4,15 @@ What it takes care of, because aiokafka's defaults would lose or double records:
 watermark; when partitions are taken away, running handlers may end, what is queued is dropped and the rest is committed; records that were
 fetched before a rebalance are not started after it. Partitions are assigned by range, so that with equal partition counts the same number
 of every topic goes to the same member.
+
+A sink whose effect must not happen twice claims a record before its effect (`claim`): the claim is in the metadata of an offset commit,
+which the broker takes from the owner of the partition alone (infra/decisions/0006-claims.md).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +20,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalOperation, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 
+from infra.kafka.claims import CLAIMS_MAX, ClaimsError, decode_claims, encode_claims
 from infra.kafka.record import Record
 from infra.lanes import Lanes, Watermark
 from infra.settings import Settings
@@ -26,8 +33,34 @@ log = structlog.get_logger()
 _COMMIT_INTERVAL_S = 0.3
 _RETIRE_S = 8.0
 _DAY_MS = 86_400_000
+_CLAIM_RETRY_S = 0.05
 
-Taken = Callable[[set[int]], Awaitable[None]]
+CLAIM_S = 5.0
+"""How long a claim is good, in monotonic seconds from before it was asked for. Its holder looks once more right before the effect."""
+
+
+class LostPartitionError(Exception):
+    """The record's partition belongs to somebody else by now: no effect may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the broker knew of a partition when it was taken: the committed offset (None: nothing yet) and the claims above it."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    claims: frozenset[int]
+
+
+OnTaken = Callable[[Sequence[Taken]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    source: TopicPartition
+    offset: int
+    granted: asyncio.Future[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +73,10 @@ class _Work:
 class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types
     """Reads topics as a member of a group and hands each conversation's records, in order, to `handle`.
 
-    `handle` gets records of one key that had queued up (at most `batch_max`) and deals with their errors itself; one that escapes goes to
-    `on_fatal`, and the offset stays where it is. `taken`, if given, is awaited with partition numbers that were newly assigned, before
-    any of their records is handled. `ready` is set once partitions (perhaps none) were assigned.
+    `handle` gets records of one lane that had queued up (at most `batch_max`) and deals with their errors itself; one that escapes goes to
+    `on_fatal`, and the offset stays where it is; LostPartitionError may escape and only drops the record. `taken`, if given, is awaited
+    with the assigned partitions before any of their records is handled. `lane` says what shares a lane with what (by default: the key).
+    `ready` is set once partitions (perhaps none) were assigned.
     """
 
     def __init__(
@@ -55,7 +89,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         on_fatal: Callable[[BaseException], None],
         limit: int = 4096,
         batch_max: int = 1,
-        taken: Taken | None = None,
+        taken: OnTaken | None = None,
+        lane: Callable[[Record], Hashable] = lambda record: record.key,
     ) -> None:
         self._settings = settings
         self._prefix = settings.topic_prefix
@@ -64,9 +99,14 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._handle = handle
         self._on_fatal = on_fatal
         self._taken = taken
+        self._lane = lane
         self._marks: dict[TopicPartition, Watermark] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._commit_lock = asyncio.Lock()
+        self._claimed: defaultdict[TopicPartition, set[int]] = defaultdict(set)
+        self._claims_changed: set[TopicPartition] = set()
+        self._wanted: list[_Wanted] = []
+        self._claim_wanted = asyncio.Event()
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=on_fatal)
         self._consumer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,10 +146,10 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         """Let running handlers end within `timeout_s` seconds, commit what is done, and stop."""
         if self._consumer is None:
             return
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Handlers that may end still get their claims: taking stops first, commits go on until they have ended.
+        await _end(self._tasks[:1])
         await self._lanes.retire(timeout_s=timeout_s)
+        await _end(self._tasks[1:])
         await self._commit(self._marks)
         await self._consumer.stop()
 
@@ -144,40 +184,103 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                         break  # taken away while we waited: its next owner reads from the committed offset
                     mark.begin(record.offset)
                     work = _Work(_seen(record, topic), partition, mark)
-                    await self._lanes.submit((partition.partition, record.key), work)
+                    await self._lanes.submit((partition.partition, self._lane(work.record)), work)
 
     async def _run_lane(self, batch: Sequence[_Work]) -> None:
         # What slipped into a lane while its partition was being taken away is its next owner's.
         ours = [work for work in batch if self._marks.get(work.source) is work.mark]
         if not ours:
             return
-        await self._handle([work.record for work in ours])
+        try:
+            await self._handle([work.record for work in ours])
+        except LostPartitionError:
+            return
         for work in ours:
             work.mark.end(work.record.offset)
+            self._forget_claim(work.source, work.record.offset)
+
+    async def claim(self, record: Record) -> float:
+        """Claim a record before its effect; return until when (time.monotonic) the effect may begin.
+
+        All that is claimed in one moment shares one commit. Raises LostPartitionError if the partition is somebody else's.
+        """
+        source = TopicPartition(self._prefix + record.topic, record.partition)
+        granted: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._wanted.append(_Wanted(source, record.offset, granted))
+        self._claim_wanted.set()
+        return await granted
+
+    def unclaim(self, record: Record) -> None:
+        """Give a claim back whose effect certainly did not happen; the next commit says so."""
+        self._forget_claim(TopicPartition(self._prefix + record.topic, record.partition), record.offset)
+
+    def _forget_claim(self, source: TopicPartition, offset: int) -> None:
+        claimed = self._claimed.get(source)
+        if claimed and offset in claimed:
+            claimed.discard(offset)
+            self._claims_changed.add(source)
 
     async def _commit_often(self) -> None:
         while True:
-            await asyncio.sleep(_COMMIT_INTERVAL_S)
-            await self._commit(self._marks)
+            try:
+                await asyncio.wait_for(self._claim_wanted.wait(), _COMMIT_INTERVAL_S)
+            except TimeoutError:
+                await self._commit(self._marks)
+            else:
+                self._claim_wanted.clear()
+                await self._commit_claims()
 
-    async def _commit(self, marks: Mapping[TopicPartition, Watermark]) -> None:
+    async def _commit_claims(self) -> None:
+        """Make every claim that is wanted now with one commit; what does not fit, or was not answered, waits for the next one."""
+        wanted, self._wanted = self._wanted, []
+        started = time.monotonic()
+        held: list[_Wanted] = []
+        for claim in wanted:
+            if claim.source not in self._marks:
+                _refuse(claim)
+            elif len(self._claimed[claim.source]) >= CLAIMS_MAX:
+                self._wanted.append(claim)
+            else:
+                self._claimed[claim.source].add(claim.offset)
+                self._claims_changed.add(claim.source)
+                held.append(claim)
+        committed = await self._commit(self._marks)
+        for claim in held:
+            if claim.granted.done():
+                continue
+            if committed:
+                claim.granted.set_result(started + CLAIM_S)
+            elif committed is None:
+                _refuse(claim)
+            else:
+                self._wanted.append(claim)
+        if self._wanted:
+            await asyncio.sleep(_CLAIM_RETRY_S)
+            self._claim_wanted.set()
+
+    async def _commit(self, marks: Mapping[TopicPartition, Watermark]) -> bool | None:
+        """Commit positions and open claims that changed: True if the broker has them, False if it did not answer, None if refused."""
         async with self._commit_lock:
-            offsets = {
-                partition: mark.position
-                for partition, mark in marks.items()
-                if mark.position is not None and self._committed.get(partition) != mark.position
-            }
+            changed, self._claims_changed = self._claims_changed, set()
+            offsets: dict[TopicPartition, OffsetAndMetadata] = {}
+            for partition, mark in marks.items():
+                floor = mark.floor
+                if floor is not None and (partition in changed or self._committed.get(partition) != floor):
+                    offsets[partition] = OffsetAndMetadata(floor, encode_claims(floor, self._claimed.get(partition, ())))
             if not offsets:
-                return
+                return True
             try:
                 await self._consumer.commit(offsets)
             except (CommitFailedError, IllegalStateError, IllegalOperation):
                 # The partitions went to somebody else in the meantime: they repeat what was not committed, by its ids harmlessly.
                 log.info("commit refused, partitions moved", group=self._group)
+                return None
             except KafkaError as error:
+                self._claims_changed |= changed
                 log.warning("commit failed, will be repeated", group=self._group, error=str(error))
-            else:
-                self._committed.update(offsets)
+                return False
+            self._committed.update((partition, each.offset) for partition, each in offsets.items())
+            return True
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Let running handlers of these partitions end, commit, and forget them (aiokafka calls this before a rebalance)."""
@@ -189,6 +292,11 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         await self._commit(leaving)
         for partition in revoked:
             self._committed.pop(partition, None)
+            self._claimed.pop(partition, None)
+        self._claims_changed.clear()
+        for claim in self._wanted:
+            _refuse(claim)
+        self._wanted.clear()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Start afresh with these partitions (aiokafka calls this after a rebalance, and may fetch while it waits here)."""
@@ -196,13 +304,40 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._committed.clear()
         if self._taken is not None and assigned:
             try:
-                await self._taken({partition.partition for partition in assigned})
+                await self._taken(await self._found(assigned))
             except Exception as error:  # noqa: BLE001  # what must be known before sending could not be read: stop, never send blindly
                 self._on_fatal(error)
                 return
         self._marks = {partition: Watermark() for partition in assigned}
         self._open.set()
         self.ready.set()
+
+    async def _found(self, assigned: set[TopicPartition]) -> list[Taken]:
+        """Return what is committed. Asked after the rebalance, so no former owner can add to it: its commits are refused by now."""
+        # aiokafka's own `committed()` leaves out the metadata.
+        answers = await self._consumer._coordinator.fetch_committed_offsets(list(assigned))  # noqa: SLF001
+        found = []
+        for partition in assigned:
+            answer = answers.get(partition)
+            committed = answer.offset if answer is not None and answer.offset >= 0 else None
+            try:
+                claims = decode_claims(committed, answer.metadata) if committed is not None else frozenset()
+            except ClaimsError as error:
+                log.warning("metadata of a commit is not ours", group=self._group, partition=partition.partition, error=str(error))
+                claims = frozenset()
+            found.append(Taken(partition.topic.removeprefix(self._prefix), partition.partition, committed, claims))
+        return found
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _refuse(claim: _Wanted) -> None:
+    if not claim.granted.done():
+        claim.granted.set_exception(LostPartitionError())
 
 
 def _seen(record: Any, topic: str) -> Record:

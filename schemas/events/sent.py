@@ -9,7 +9,8 @@ class SentEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field=
     """The outcome of a send; times are milliseconds since 1970 UTC, durations milliseconds.
 
     `outcome` is accepted (`platform_id` names it), rejected (`error_code` and `error` say why; it will not be tried again) or unknown
-    (the request may have arrived and its answer was lost).
+    (the request may have arrived, its answer was lost, and no status told more in time). `settled`: a status brought what the answer
+    did not. `resent`: it was unknown and was sent once more, so it may have arrived twice.
     """
 
     id: str
@@ -30,3 +31,5 @@ class SentEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field=
     cause: str = ""
     waited_ms: int = 0
     worked_ms: int = 0
+    settled: bool = False
+    resent: bool = False

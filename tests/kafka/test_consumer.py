@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from infra.kafka.admin import create_topics
-from infra.kafka.consumer import LaneConsumer
+from infra.kafka.consumer import LaneConsumer, LostPartitionError, Taken
 from infra.kafka.producer import ProduceError, Producer, settle
 from infra.kafka.record import Record
 from infra.settings import Settings
@@ -185,9 +185,9 @@ async def test_partitions_are_known_before_their_records(settings: Settings) -> 
     strangers: list[int] = []
     seen = Seen()
 
-    async def taken(partitions: set[int]) -> None:
+    async def taken(partitions: Sequence[Taken]) -> None:
         await asyncio.sleep(0.05)
-        known.update(partitions)
+        known.update(each.partition for each in partitions)
 
     async def handle(records: Sequence[Record]) -> None:
         strangers.extend(record.partition for record in records if record.partition not in known)
@@ -200,6 +200,83 @@ async def test_partitions_are_known_before_their_records(settings: Settings) -> 
         assert strangers == []
     finally:
         await reader.stop()
+        await producer.stop()
+
+
+async def test_claims_are_found_by_the_next_owner(settings: Settings) -> None:
+    """What was claimed and not finished is told to whoever takes the partition; what was finished or given back is not."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    keys = {b"hangs": b"0", b"done": b"1", b"returned": b"2"}
+    await settle([producer.produce(RAW.name, key=key, value=value, partition=3) for key, value in keys.items()])
+    all_claimed = asyncio.Event()
+    claimed: list[bytes] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        key = records[0].key
+        assert await first.claim(records[0]) > 0
+        claimed.append(key)
+        if key == b"returned":
+            first.unclaim(records[0])
+        if len(claimed) == 3:
+            all_claimed.set()
+        if key != b"done":
+            await asyncio.Event().wait()
+
+    first = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal)
+    await first.start()
+    await asyncio.wait_for(all_claimed.wait(), 60)
+    await first.stop(timeout_s=0.1)
+    found: list[Taken] = []
+    told = asyncio.Event()
+
+    async def taken(partitions: Sequence[Taken]) -> None:
+        found.extend(partitions)
+        told.set()
+
+    second = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal, taken=taken)
+    await second.start()
+    try:
+        await asyncio.wait_for(told.wait(), 60)
+        assert [(each.committed, set(each.claims)) for each in found if each.partition == 3] == [(0, {0})]
+        assert all(not each.claims for each in found if each.partition != 3)
+    finally:
+        await second.stop(timeout_s=0.1)
+        await producer.stop()
+
+
+async def test_a_replaced_worker_cannot_claim(settings: Settings) -> None:
+    """When another process has taken a worker's identity, as after a restart, the old one's next claim is refused."""
+    await create_topics(settings)
+    producer, seen = Producer(settings, client_id="test"), Seen()
+    await producer.start()
+    started, go_on = asyncio.Event(), asyncio.Event()
+    outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def handle(records: Sequence[Record]) -> None:
+        started.set()
+        await go_on.wait()
+        try:
+            await first.claim(records[0])
+        except LostPartitionError:
+            outcome.set_result("refused")
+            raise
+        outcome.set_result("granted")
+
+    first = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=lambda _: None)
+    await first.start()
+    await producer.send(RAW.name, key=b"a", value=b"1")
+    await asyncio.wait_for(started.wait(), 60)
+    second = consumer(settings, seen, worker=settings.worker)
+    await second.start()
+    try:
+        await seen.at_least(1)
+        go_on.set()
+        assert await asyncio.wait_for(outcome, 60) == "refused"
+    finally:
+        await second.stop()
+        await first.stop(timeout_s=0.1)
         await producer.stop()
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from infra.cassandra.reading import read_messages
+from infra.cassandra.rows import Row
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.clock import SystemClock
 from infra.kafka.record import Record
@@ -138,6 +139,26 @@ async def test_a_failed_write_is_not_remembered_as_done(
             await history.handle([record])
     await history.handle([record])
     assert [message["text"] for message in await reading(cassandra, talk)] == ["hello"]
+
+
+@pytest.mark.servers
+async def test_rows_that_are_keys_alone_are_written_once(history: History, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation that goes on costs two rows a message: what only says that it exists was written with the first one."""
+    talk = Talk(tenant=tenant)
+    tables: list[list[str]] = []
+
+    async def note(_: object, rows: Sequence[Row]) -> None:
+        tables.append([row.table for row in rows])
+
+    monkeypatch.setattr("sinks.events_to_history.write_rows", note)
+    for number in range(2):
+        await history.handle([talk.inbound(talk.wamid(str(number)), "hello", at_ms=NOON_MS + number)])
+    assert tables == [
+        ["history_tenants", "active_days", "conversation_buckets", "contacts", "activity"],
+        ["messages"],
+        ["activity"],
+        ["messages"],
+    ]
 
 
 @pytest.mark.servers

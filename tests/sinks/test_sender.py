@@ -55,7 +55,8 @@ async def test_a_platform_that_is_away_is_waited_for(settings: Settings) -> None
 
 async def test_a_lost_answer_is_unknown_and_never_sent_again(settings: Settings) -> None:
     """Cut off after accepting, or 502 without the platform's own body: recorded as unknown, sent once, also after a restart."""
-    async with Installation(settings) as installation:
+    async with Installation(settings, environment={"OTTLA_UNKNOWN_WAIT": "1"}) as installation:
+        installation.platform.faults.turn("status_missing", Fault())
         installation.platform.faults.turn("cut", Fault(count=1))
         assert await installation.post(text("15550003331")) == 200
         (first,) = await outcomes(settings, 1)
@@ -75,6 +76,30 @@ async def test_a_lost_answer_is_unknown_and_never_sent_again(settings: Settings)
             ("15550003331", "echo: question 2"),
             ("15550003332", "echo: question 1"),
         ]
+
+
+async def test_a_status_settles_a_lost_answer(settings: Settings) -> None:
+    """Cut off after accepting, then a status with our id: the send is accepted after all, sent once, and the next message follows."""
+    async with Installation(settings) as installation:
+        installation.platform.faults.turn("cut", Fault(count=1))
+        assert await installation.post(text("15550003335")) == 200
+        assert await installation.post(text("15550003335", 2)) == 200
+        first, second = await outcomes(settings, 2)
+        assert (first.outcome, first.settled, second.outcome, second.settled) == ("accepted", True, "accepted", False)
+        (sent, _) = installation.platform.books.accepted()
+        assert first.platform_id == sent.platform_id
+        assert len(installation.platform.books.accepted()) == 2
+
+
+async def test_resend_is_once_and_marked(settings: Settings) -> None:
+    """With OTTLA_UNKNOWN=resend a send that no status settles is sent once more, and its outcome says so."""
+    async with Installation(settings, environment={"OTTLA_UNKNOWN_WAIT": "1", "OTTLA_UNKNOWN": "resend"}) as installation:
+        installation.platform.faults.turn("status_missing", Fault())
+        installation.platform.faults.turn("cut", Fault(count=1))
+        assert await installation.post(text("15550003336")) == 200
+        (only,) = await outcomes(settings, 1)
+        assert (only.outcome, only.resent, only.attempts) == ("accepted", True, 2)
+        assert len(installation.platform.books.accepted()) == 2
 
 
 async def test_a_final_refusal_is_recorded_and_kept(settings: Settings) -> None:
