@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
@@ -11,6 +12,8 @@ import orjson
 
 _OWN_KEYS = frozenset({"event", "level", "role", "timestamp", "exception", "logger"})
 _WIDTH = 9
+_REPEAT_S, _REMEMBERED = 5.0, 500
+_NUMBERS = re.compile(r"\d+")
 _PLAIN_VALUE = re.compile(r"[^\s\"=]+")
 _RESET, _DIM, _BOLD = "\x1b[0m", "\x1b[2m", "\x1b[1m"
 _LEVEL_COLOURS = {"debug": _DIM, "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
@@ -23,16 +26,49 @@ _ROLE_COLOURS = {
 }
 
 
+class Repeats:
+    """Drops complaints that come again and again: a client without its server may repeat one hundreds of times a second.
+
+    What is the same line but for its numbers is shown once in five seconds, with the count of those dropped. Lines that carry
+    values are the same only if all is the same, since each may speak of another message; information is never dropped.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def dropped_before(self, role: str, record: Mapping[str, Any]) -> int | None:
+        """Return how many lines like this were dropped since the last that was shown; None: drop this one too."""
+        if record.get("level") in ("info", "debug"):
+            return 0
+        values = {key: value for key, value in record.items() if key not in ("timestamp", "role")}
+        own = values.keys() - (_OWN_KEYS - {"exception"})
+        key = (role, str(values) if own else _NUMBERS.sub("0", str(record["event"])))
+        now = self._clock()
+        shown_at, dropped = self._seen.pop(key, (-_REPEAT_S, 0))
+        if now - shown_at < _REPEAT_S:
+            self._seen[key] = (shown_at, dropped + 1)
+            return None
+        self._seen[key] = (now, 0)
+        # The order of a dict is that of the last use, so the first is what was not seen for longest.
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return dropped
+
+
 class Printer:
     """Writes lines as `HH:MM:SS role level message key=value`, in colour where asked.
 
     `on_broken` is called once when the reader of the stream has gone away.
     """
 
-    def __init__(self, stream: TextIO, *, colour: bool, on_broken: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, stream: TextIO, *, colour: bool, on_broken: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stream, self._colour, self._on_broken = stream, colour, on_broken
         self._broken = False
         self._guard = threading.Lock()
+        self._repeats = Repeats(clock)
 
     def say(self, level: str, event: str, /, **values: object) -> None:
         """Print a line of our own."""
@@ -44,8 +80,14 @@ class Printer:
         if record is None:
             text = line.decode(errors="replace").rstrip()
             record = {"event": text, "level": ""} if text else None
-        if record:
-            self._write(self._formatted(role, record))
+        if record is None:
+            return
+        more = self._repeats.dropped_before(role, record)
+        if more is None:
+            return
+        if more:
+            record = {**record, "event": f"{record['event']} (and {more} more like it)"}
+        self._write(self._formatted(role, record))
 
     def _formatted(self, role: str, record: Mapping[str, Any]) -> str:
         level = str(record.get("level", ""))

@@ -79,3 +79,48 @@ def test_a_broken_stream_is_told_once() -> None:
     printer.say("info", "one")
     printer.say("info", "two")
     assert told == [1]
+
+
+class _Stream:
+    """A printer whose time stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now_s, self._text = 100.0, io.StringIO()
+        self._printer = Printer(self._text, colour=False, clock=lambda: self.now_s)
+
+    def shown(self, *lines: bytes) -> list[str]:
+        """Print lines of a child and return what came out for them, without clock and role."""
+        self._text.truncate(0)
+        self._text.seek(0)
+        for line in lines:
+            self._printer.child_line("sinks", line)
+        return [line.split(maxsplit=2)[2] for line in self._text.getvalue().splitlines()]
+
+
+def test_complaints_that_repeat_are_shown_once_in_five_seconds() -> None:
+    """A line that differs by its numbers alone is dropped for five seconds, and the next one says how many were."""
+    stream = _Stream()
+    assert stream.shown(*(b"connect to 127.0.0.1:%d failed" % port for port in range(100))) == ["connect to 127.0.0.1:0 failed"]
+    stream.now_s += 4.9
+    assert stream.shown(b"connect to 127.0.0.1:1 failed") == []
+    stream.now_s += 0.2
+    assert stream.shown(b"connect to 127.0.0.1:1 failed") == ["connect to 127.0.0.1:1 failed (and 100 more like it)"]
+
+
+def test_complaints_with_values_are_all_shown() -> None:
+    """Errors that each speak of another message are not the same, even within a moment."""
+    lines = [b'{"event": "not sent", "level": "error", "message": "%d"}' % number for number in range(10)]
+    assert len(_Stream().shown(*lines)) == 10
+    assert len(_Stream().shown(*lines, *lines)) == 10
+
+
+def test_information_is_never_dropped() -> None:
+    """One line per unit of work stays one line per unit of work."""
+    assert len(_Stream().shown(*[b'{"event": "stored", "level": "info"}'] * 10)) == 10
+
+
+def test_what_is_remembered_of_repeats_is_bounded() -> None:
+    """A million different complaints take no more memory than the last few hundred."""
+    stream = _Stream()
+    stream.shown(*(b"cannot %s" % bytes([97 + number % 26]) * (1 + number // 26) for number in range(2000)))
+    assert len(stream._printer._repeats._seen) <= 500
