@@ -139,6 +139,8 @@ def test_json_that_is_no_object_is_kept(raw: bytes) -> None:
         "{}".encode("utf-16"),
         b"entry=1&object=2",
         b'{"a":1,"a":2',
+        b'[{"a":1,"a":2},',
+        b'{"x":{"a":1,"a":2},"y":NaN}',
         b'{"a":1,"a":NaN}',
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 99_999,
@@ -217,6 +219,10 @@ _HOSTILE = {
     "one contact for many": _VALUE
     + b'"contacts":[{"wa_id":"5","x":"%b"}],"messages":[' % (b"x" * 1_000_000)
     + b",".join(b'{"from_user_id":"%d","from":"5"}' % index for index in range(60_000))
+    + b"]}}]}]}",
+    "one large contact for some": _VALUE
+    + b'"contacts":[{"wa_id":"5","x":"%b"}],"messages":[' % (b"x" * 4_000_000)
+    + b",".join(b'{"from_user_id":"%d","from":"5"}' % index for index in range(20))
     + b"]}}]}]}",
     "large metadata": b'{"entry":[{"changes":[{"value":{"metadata":{"x":"%b"},"messages":[' % (b"x" * 2_000_000)
     + b",".join(b'{"from":"%d"}' % index for index in range(100_000))

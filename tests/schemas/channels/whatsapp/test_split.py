@@ -142,6 +142,18 @@ def test_neighbours_share_one_change() -> None:
     assert second.changes[0].path == "entry.0.changes.0.messages.1"
 
 
+def test_kinds_are_kept_apart_and_in_order() -> None:
+    """Of one array and conversation, what is no object is of another kind than its neighbours."""
+    (event,) = events(body(value(messages=[{"id": "a"}, {"id": "b"}, 1, {"id": "c"}])))
+    assert [(change.kind, len(change.items)) for change in event.changes] == [("message", 2), ("unknown", 1), ("message", 1)]
+
+
+def test_a_number_with_and_without_its_plus_is_one_part() -> None:
+    """One record for a conversation and body, however the number is written."""
+    (event,) = events(body(value(messages=[message(id="a", **{"from": "+1"}), message(id="b", **{"from": "1"})])))
+    assert [len(change.items) for change in event.changes] == [2]
+
+
 def test_contacts_go_with_those_they_name() -> None:
     """Contacts are matched by phone number or user id, never by their place; with one conversation all of them stay."""
     contacts = [{"wa_id": "2", "profile": {"name": "B"}}, {"user_id": _USER_ID}, {"wa_id": "3"}, {"odd": 1}, 5]
