@@ -8,13 +8,13 @@ that carries the send's id and is settled by it, else it is recorded as unknown 
 
 import random
 import time
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import aiohttp
 import structlog
 
-from infra.kafka.consumer import Taken
+from infra.kafka.consumer import LostPartitionError, Taken
 from infra.kafka.record import Record
 from infra.metrics import SEND_RETRIES, SENDS
 from infra.retries import Patience
@@ -55,8 +55,24 @@ class Attempted:
 _LEFT_CLAIMED = Attempted(answer=Answer(outcome=Outcome.UNKNOWN, error="claimed by a worker that left no outcome"))
 
 
-class ClaimExpiredError(Exception):
-    """The claim ran out before the request's body was asked for: nothing was sent."""
+class _ClaimedBody:
+    """A request's body that is claimed at the last moment: when its connection is there and asks for it.
+
+    So hardly anything is claimed that has not left when a process dies, and what waits for a connection can still be somebody else's.
+    `left` says whether the body was given away: until then nothing was certainly sent, for a request without its body is none.
+    """
+
+    def __init__(self, body: bytes, claim: Callable[[], Awaitable[float]]) -> None:
+        self._body = body
+        self._claim = claim
+        self.left = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body once; LostPartitionError if it is somebody else's to send."""
+        while time.monotonic() >= await self._claim():
+            continue  # granted too late, or we were paused meanwhile: others may have gone on
+        self.left = True
+        yield self._body
 
 
 class OutboundToPlatform:
@@ -154,10 +170,7 @@ class OutboundToPlatform:
         tries = 0
         while True:
             await self._pauses.wait(keys)
-            try:
-                status, answer = await self._attempt(outbound, request, claimed_until=await self._claim(record))
-            except ClaimExpiredError:
-                continue
+            status, answer = await self._attempt(record, outbound, request)
             if answer.outcome is Outcome.ACCEPTED:
                 self._pauses.succeeded(keys)
                 self._ledger.note_accepted(record.partition, outbound.id, answer.platform_id)
@@ -188,8 +201,8 @@ class OutboundToPlatform:
         SEND_RETRIES.labels(str(answer.error_code) if answer.error_code else "unreachable").inc()
         log.warning("send will be repeated", pause=key[0].value, code=answer.error_code, error=answer.error, wait_s=round(length_s, 1))
 
-    async def _attempt(self, outbound: OutboundEvent, request: Request, *, claimed_until: float) -> tuple[int, Answer]:
-        """Post the request once and read the answer; ClaimExpiredError if the claim ran out before a byte left."""
+    async def _attempt(self, record: Record, outbound: OutboundEvent, request: Request) -> tuple[int, Answer]:
+        """Post the request once and read the answer; LostPartitionError if it is somebody else's to send by now."""
         if self._session is None:
             raise RuntimeError("the sender was not started")
         url = f"{self._context.settings.whatsapp_api}/{request.path}"
@@ -198,18 +211,19 @@ class OutboundToPlatform:
             "Content-Type": "application/json",
             "Content-Length": str(len(request.body)),
         }
-        body = _body_in_time(request.body, claimed_until)
+        body = _ClaimedBody(request.body, lambda: self._claim(record))
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 answer = await response.content.read(_ANSWER_BYTES_MAX)
                 return response.status, CHANNELS[outbound.channel].read_answer(response.status, answer, response.headers)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            # No connection, so not a byte left. It says nothing about this message: it is no try, and everything waits.
-            return 0, Answer(outcome=Outcome.RETRY, error=f"unreachable: {error}", pause=Pause.APP, throttled=True)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if isinstance(error.__cause__, ClaimExpiredError):
-                raise error.__cause__ from None
-            return 0, Answer(outcome=Outcome.UNKNOWN, error=f"answer lost: {type(error).__name__} {error}".strip())
+            if isinstance(error.__cause__, LostPartitionError):
+                raise LostPartitionError from None
+            why = f"{type(error).__name__} {error}".strip()
+            if body.left:
+                return 0, Answer(outcome=Outcome.UNKNOWN, error=f"answer lost: {why}")
+            # It says nothing about this message: it is no try, and everything waits.
+            return 0, Answer(outcome=Outcome.RETRY, error=f"unreachable: {why}", pause=Pause.APP, throttled=True)
 
     def _token(self, outbound: OutboundEvent) -> str:
         account = self._context.config.account_by_phone_number_id(outbound.account)
@@ -258,13 +272,6 @@ class OutboundToPlatform:
             at=self._context.clock.now_ms(),
         )
         await self._context.producer.send(DEAD_LETTERS.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
-
-
-async def _body_in_time(body: bytes, claimed_until: float) -> AsyncIterator[bytes]:
-    """Yield the body when the connection is there to take it, unless the claim has run out while we waited or were paused."""
-    if time.monotonic() >= claimed_until:
-        raise ClaimExpiredError
-    yield body
 
 
 def build(context: Context) -> OutboundToPlatform:
