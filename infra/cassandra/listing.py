@@ -110,14 +110,20 @@ async def _of_tenant(cassandra: Cassandra, tenant: str, cursor: _Activity, limit
         async for chunk in chunks:
             scanned += len(chunk)
             new = _first_of_each(chunk, seen)
-            rows = await asyncio.gather(*(newest_row(cassandra, tenant=tenant, conversation=each.conversation) for each in new))
-            # One with something newer stood, or stands, further up.
-            heads += [(each, row) for each, row in zip(new, rows, strict=True) if row is not None and row["time_ms"] <= each.time_ms]
-            if len(heads) > limit:
-                return _Found(heads[:limit], heads[limit - 1][0])
+            while new:
+                heads += await _standing(cassandra, tenant, new[: limit + 1])
+                if len(heads) > limit:
+                    return _Found(heads[:limit], heads[limit - 1][0])
+                new = new[limit + 1 :]
             if scanned >= _SCANNED_MAX:
                 return _Found(heads, chunk[-1])
     return _Found(heads, None)
+
+
+async def _standing(cassandra: Cassandra, tenant: str, activity: Sequence[_Activity]) -> list[tuple[_Activity, Row]]:
+    """Return what of this activity stands for its conversation, with the newest row; others have something newer further up."""
+    rows = await asyncio.gather(*(newest_row(cassandra, tenant=tenant, conversation=each.conversation) for each in activity))
+    return [(each, row) for each, row in zip(activity, rows, strict=True) if row is not None and row["time_ms"] <= each.time_ms]
 
 
 def _first_of_each(chunk: Sequence[_Activity], seen: set[str]) -> list[_Activity]:

@@ -83,7 +83,11 @@ def batches(rows: Iterable[Row]) -> list[list[Row]]:
 
 async def write_rows(cassandra: Cassandra, rows: Iterable[Row]) -> None:
     """Write all rows, partitions side by side; an error of one is raised after all have ended, and all may be written again."""
-    writes = [cassandra.execute_batch([row.statement for row in group]) for group in batches(rows)]
+    groups = batches(rows)
+    if len(groups) == 1:
+        await cassandra.execute_batch([row.statement for row in groups[0]])
+        return
+    writes = [cassandra.execute_batch([row.statement for row in group]) for group in groups]
     for outcome in await asyncio.gather(*writes, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome

@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, ProtocolVersion, Timeout, Unavailable
@@ -43,7 +44,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _FETCH_ROWS = 5_000
 _AWAY = (NoHostAvailable, OperationTimedOut, Timeout, Unavailable, ConnectionException)
 _REASON_LENGTH_MAX = 160
-_SAID_BY_US = ("Control connection failed to connect", "[control connection] Error connecting to")
+_SAID_BY_US = ("Control connection failed to connect", "[control connection] Error connecting to", "Error attempting to reconnect to")
 
 
 class CassandraAwayError(AwayError, OttlaError):
@@ -208,7 +209,7 @@ def _open(servers: str) -> tuple[Any, Any]:
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         protocol_version=ProtocolVersion.V5,
         # For ever: the default gives up after 64 tries, and a role outlives an hour without its database.
-        reconnection_policy=ExponentialReconnectionPolicy(0.5, 10.0, max_attempts=None),
+        reconnection_policy=ExponentialReconnectionPolicy(0.2, 2.0, max_attempts=None),
         connect_timeout=_CONNECT_TIMEOUT_S,
         control_connection_timeout=_CONNECT_TIMEOUT_S,
         monitor_reporting_enabled=False,
@@ -236,6 +237,7 @@ def _policy(addresses: Sequence[tuple[str, int]]) -> LoadBalancingPolicy:
     return HostFilterPolicy(nearest, lambda host: _is_loopback(host.endpoint.address))
 
 
+@lru_cache(maxsize=64)  # the driver asks for each request
 def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -255,7 +257,8 @@ def _shut_down_late(opening: "asyncio.Task[tuple[Any, Any]]") -> None:
 
 def _reason(error: BaseException) -> str:
     errors = getattr(error, "errors", None)
-    if isinstance(errors, dict) and errors:
-        error = next(iter(errors.values()))
+    if isinstance(errors, dict):
+        # The driver's own text of this is a tuple; what each node said is better, where one was asked.
+        error = next(iter(errors.values()), ConnectionError("no node is up"))
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:_REASON_LENGTH_MAX].rstrip(" .")
