@@ -5,17 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import click
-import orjson
 
 from infra.configuration_yaml import ConfigurationYaml, read_configuration_yaml
 from infra.errors import OttlaError, UsageError
+from infra.ingress_client import ingress_client
 from infra.settings import Settings, load_settings
 from schemas.config_file import ConfigFileError, Mistake, read_configuration
 
-_TIMEOUT_S = 30.0
-_OK, _UNAUTHORIZED, _UNUSABLE = 200, 401, 422
+_OK, _UNUSABLE = 200, 422
 
 
 @click.command("apply")
@@ -31,7 +29,7 @@ def command(file: Path) -> None:
     except ConfigFileError as error:
         mistakes += error.mistakes
     _refuse(file, read, mistakes)
-    status, answer = asyncio.run(_post(settings, orjson.dumps(read.document)))
+    status, answer = asyncio.run(_post(settings, read.document))
     if status == _UNUSABLE:
         _refuse(file, read, [Mistake(tuple(each["path"]), str(each["message"])) for each in answer.get("errors", ())])
     if status != _OK:
@@ -48,19 +46,6 @@ def _refuse(file: Path, read: ConfigurationYaml, mistakes: Iterable[Mistake]) ->
         raise UsageError("\n".join(dict.fromkeys(sentences)))
 
 
-async def _post(settings: Settings, body: bytes) -> tuple[int, dict[str, Any]]:
-    url = settings.ingress_url
-    headers = {"Authorization": f"Bearer {settings.admin_key.get_secret_value()}", "Content-Type": "application/json"}
-    try:
-        async with (
-            aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session,
-            session.post(f"{url}/v1/config", data=body, allow_redirects=False) as response,
-        ):
-            if response.status == _UNAUTHORIZED:
-                raise OttlaError(f"The ingress at {url} has another key: set OTTLA_ADMIN_KEY, or OTTLA_HOME to the one it runs with.")
-            answer = orjson.loads(await response.read())
-            return response.status, answer if isinstance(answer, dict) else {}
-    except aiohttp.ClientConnectorError:
-        raise OttlaError(f"No ingress listens at {url}: start one with `ottla up`, then apply again.") from None
-    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
-        raise OttlaError(f"What listens at {url} did not answer as our ingress does: check OTTLA_HOST and OTTLA_PORT.") from None
+async def _post(settings: Settings, document: object) -> tuple[int, dict[str, Any]]:
+    async with ingress_client(settings) as client:
+        return await client.call("POST", "/v1/config", body=document)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from infra.history_client import HistoryClient, IngressAwayError, history_client
+from infra.history_client import HistoryClient, history_client
+from infra.ingress_client import IngressAwayError
 from infra.settings import Settings, load_settings
 from infra.terminal import harmless
 from infra.timeline import message_lines

@@ -93,4 +93,4 @@ def test_apply_without_an_ingress(tmp_path: Path, unused_tcp_port: int) -> None:
     (tmp_path / "shop.yaml").write_text("tenants:\n- id: shop\n")
     done = _ottla(tmp_path, "apply", "shop.yaml", OTTLA_PORT=str(unused_tcp_port))
     assert done.returncode == 1
-    assert done.stderr == f"No ingress listens at http://127.0.0.1:{unused_tcp_port}: start one with `ottla up`, then apply again.\n"
+    assert done.stderr == f"No ingress listens at http://127.0.0.1:{unused_tcp_port}: start one with `ottla up`.\n"
