@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,30 +11,20 @@ from infra.cassandra.session import Cassandra
 from infra.servers.local import Servers
 from infra.settings import Settings
 
+_KEYSPACE = f"h{uuid.uuid4().hex[:8]}"
+
 
 async def _make(settings: Settings) -> None:
     await (await Cassandra.connect(settings)).close()
 
 
-async def _drop(settings: Settings) -> None:
-    cassandra = await Cassandra.connect(settings)
-    await cassandra.execute(f"DROP KEYSPACE {settings.keyspace}", timeout_s=60)
-    await cassandra.close()
-
-
 @pytest.fixture(scope="session")
-def history_settings(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Make a keyspace and give settings whose keyspace has all tables."""
-    settings = Settings(
-        home=tmp_path_factory.mktemp("history"),
-        kafka=servers.kafka,
-        cassandra=servers.cassandra,
-        keyspace=f"h{uuid.uuid4().hex[:8]}",
-        _env_file=None,
-    )
+def history_settings(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Make a keyspace, the same one for all folders that import this, and give settings whose keyspace has all tables."""
+    home = tmp_path_factory.mktemp("history")
+    settings = Settings(home=home, kafka=servers.kafka, cassandra=servers.cassandra, keyspace=_KEYSPACE, _env_file=None)
     asyncio.run(_make(settings))
-    yield settings
-    asyncio.run(_drop(settings))
+    return settings
 
 
 @pytest.fixture

@@ -101,6 +101,7 @@ async def test_a_thousand_messages_of_one_do_not_hide_another(cassandra: Cassand
 
 
 @pytest.mark.usefixtures("bounds")
+@pytest.mark.parametrize("bounds", ["small"], indirect=True)
 async def test_tenants_are_apart_and_the_administrator_sees_all(settings: Settings, tenant: str) -> None:
     """A tenant lists its own conversations, the administrator those of all tenants in one order."""
     cassandra = await Cassandra.connect(settings)
