@@ -8,7 +8,7 @@ from infra.errors import OttlaError
 from infra.settings import Settings
 from ingress.app import create_app
 
-_DRAIN_S = 5
+_DRAIN_S = 2
 _BACKLOG = 2048
 
 

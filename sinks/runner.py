@@ -28,7 +28,7 @@ from sinks.base import Context, Sink
 
 log = structlog.get_logger()
 
-_DRAIN_S = 4.0
+_DRAIN_S = 3.0
 _DELIVERY_S = 300.0
 
 Build = Callable[[Context], Sink]

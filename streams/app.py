@@ -4,6 +4,7 @@ This file builds the real things; every other module takes what it needs as a pa
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,9 @@ from infra.role_server import RoleServer
 from infra.servers.address import resolve_servers
 from infra.settings import Settings, load_settings
 from schemas.topics import CONVERSATIONS_CHANGELOG, RAW
-from streams.agents.base import Reply, Turn
+from streams.agents.base import AgentError, Reply, Turn
 from streams.agents.registry import Agents
-from streams.decisions import Configured
+from streams.decisions import Configured, configured
 from streams.faust_host import FaustHost
 from streams.raw_to_outbound import RawToOutbound
 from streams.table import STORE_OPTIONS, ConversationTable, NewestRowTable
@@ -30,13 +31,15 @@ log = structlog.get_logger()
 _APP = "streams"
 _TABLE = "conversations"
 _DELIVERY_S = 300.0
-_DRAIN_S = 4.0
+# Model calls may take much longer: what has not ended is done again, and its ids make that harmless.
+_DRAIN_S = 1.5
 
 
 class Parts:
     """What the stage works with, kept apart from Faust's own attributes of the same names."""
 
     def __init__(self, settings: Settings, *, ready: Callable[[], bool]) -> None:
+        self.default_kind = "openai" if settings.ai_url else "offline"
         self.producer = Producer(settings, client_id=f"{settings.worker}-{_APP}", delivery_timeout_s=_DELIVERY_S)
         self.config = ConfigTables(settings)
         self.agents = Agents(settings)
@@ -47,6 +50,15 @@ class Parts:
         await self.server.start()
         await self.producer.start()
         await self.config.start()
+        await self._build_default_agent()
+
+    async def _build_default_agent(self) -> None:
+        """Build the installation's own agent now rather than at the first message, and say here what is wrong with it."""
+        agent = configured(None, self.config.agents, default_kind=self.default_kind).agent
+        try:
+            await self.agents.get(agent)
+        except AgentError as error:
+            log.warning("the default agent cannot be built: its conversations get the fallback text", error=str(error))
 
     async def stop(self) -> None:
         """Stop everything, in the opposite order."""
@@ -63,6 +75,9 @@ class Parts:
 
 class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not followed
     """The Faust application with what its stage needs, started before the first event and stopped after the last."""
+
+    # Else its services' comings and goings are logged under our module's name.
+    logger = logging.getLogger("faust.app")
 
     def __init__(self, settings: Settings) -> None:
         data = settings.home / "streams" / settings.worker
@@ -110,7 +125,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
             config=parts.config,
             answer=parts.answer,
             clock=SystemClock(),
-            default_kind="openai" if settings.ai_url else "offline",
+            default_kind=parts.default_kind,
             patience=Patience(),
         )
         self.host = FaustHost(stage, topic=RAW.name, generation=lambda: self.consumer_generation_id, on_fatal=self._on_fatal, name=_APP)

@@ -55,6 +55,7 @@ class FaustHost:
         self._topic = topic
         self._generation = generation
         self._name = name
+        self._on_fatal = on_fatal
         self._partitions: dict[int, _Partition] = {}
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=on_fatal)
         IN_FLIGHT.labels(name).set_function(lambda: len(self._lanes))
@@ -70,9 +71,11 @@ class FaustHost:
                 partition = self._partitions[message.partition] = _Partition()
             try:
                 partition.mark.begin(message.offset)
-            except ValueError:
+            except ValueError as error:
+                # Faust would only restart its agent and go on behind the hole.
                 ORDER_VIOLATIONS.labels(self._name).inc()
-                raise
+                self._on_fatal(error)
+                return
             partition.events.append(event)
             await self._lanes.submit((message.partition, message.key), _Work(self._record(message), message.generation_id, partition))
 

@@ -5,6 +5,7 @@ worker would restore. Here the changelog record is acknowledged before the local
 conversation, the one with the higher offset done: a paused worker's late write is not fenced by the log (infra/decisions/0003-table.md).
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,8 @@ _PERSIST_EVERY = 64
 
 class NewestRowTable(faust.Table):  # type: ignore[misc]  # Faust's types are not followed
     """A Faust table that restores, for each key, the row with the highest offset done."""
+
+    logger = logging.getLogger("faust.tables")
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Write restored changelog records to the local store, leaving out rows that are older than what is there."""

@@ -134,7 +134,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             max_poll_interval_ms=_DAY_MS,
             max_partition_fetch_bytes=1 << 20,
             fetch_max_bytes=16 << 20,
-            retry_backoff_ms=100,
+            retry_backoff_ms=250,
             metadata_max_age_ms=30_000,
         )
         self._consumer.subscribe([topic.named(self._prefix) for topic in self._topics], listener=self)
