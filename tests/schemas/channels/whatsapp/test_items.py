@@ -254,15 +254,22 @@ def test_a_bad_item_does_not_hold_up_its_siblings() -> None:
         "message",
         b'{"from":"1","type":"text","text":{"body":"a"}}',
         b"5",
-        b'"\\ud800"',
+        b'{"from":"1","type":"text","text":{"body":"\\ud800"}}',
         b"{bad",
         b"[" * 5_000 + b"]" * 5_000,
         b'{"type":"text"}',
     )
     found = list(CHANNEL.parse(part))
     assert [(item.kind, item.silence) for item in found] == [("message", ""), *[("unknown", "unparseable")] * 4, ("message", "no-identity")]
-    assert found[2].payload == msgspec.Raw(b'"\\ud800"')
+    assert found[1].payload == msgspec.Raw(b"5")
     assert len({item.id for item in found}) == len(found)
+
+
+def test_an_edit_of_an_edit_of_an_edit_is_not_followed() -> None:
+    """However deep edits are put into each other, they are read without recursing."""
+    nested = b'{"type":"edit","edit":{"message":' * 300 + b'{"type":"text","text":{"body":"deep"}}' + b"}}" * 300
+    (item,) = CHANNEL.parse(part_of("message", nested))
+    assert (item.text, item.silence) == ("[edit]", "edit")
 
 
 def test_payload_is_the_platforms_own_json() -> None:
