@@ -1,4 +1,4 @@
-"""GET /v1/conversations, /v1/conversations/{id}/messages, /v1/messages/{id}: history as a tenant may see it."""
+"""GET /v1/conversations, /v1/conversations/{id}/messages, /v1/messages/{id}, /v1/sends: history as a tenant may see it."""
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from infra.cassandra.listing import find_conversations, read_conversations
 from infra.cassandra.reading import CursorError, read_message, read_messages
+from infra.cassandra.sends import UNKNOWN, read_unknown_sends
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from ingress.problems import problem
 
@@ -31,7 +32,7 @@ async def list_conversations(request: Request) -> Response:
             page = await read_conversations(cassandra, tenant=_tenant(request), before=_before(request), limit=_limit(request))
         return _json(page)
 
-    return await _answered(request, read)
+    return await answered(request, read)
 
 
 async def list_messages(request: Request) -> Response:
@@ -46,7 +47,7 @@ async def list_messages(request: Request) -> Response:
                 return _json(page)
         return problem(404, "No such conversation", "List those there are with GET /v1/conversations.")
 
-    return await _answered(request, read)
+    return await answered(request, read)
 
 
 async def show_message(request: Request) -> Response:
@@ -58,10 +59,21 @@ async def show_message(request: Request) -> Response:
             return problem(404, "No such message", "Check the id; a message just queued can be read a moment later.")
         return _json(message)
 
-    return await _answered(request, read)
+    return await answered(request, read)
 
 
-async def _answered(request: Request, read: Callable[[Cassandra], Awaitable[Response]]) -> Response:
+async def list_sends(request: Request) -> Response:
+    """Answer the sends of which nobody knows whether they arrived, newest first; settled ones are not among them."""
+
+    async def read(cassandra: Cassandra) -> Response:
+        if request.query_params.get("outcome", UNKNOWN) != UNKNOWN:
+            raise ParameterError("`outcome` must be unknown: others are found in their conversations")
+        return _json(await read_unknown_sends(cassandra, tenant=_tenant(request), before=_before(request), limit=_limit(request)))
+
+    return await answered(request, read)
+
+
+async def answered(request: Request, read: Callable[[Cassandra], Awaitable[Response]]) -> Response:
     """Return what `read` answers, or the problem that kept it from answering."""
     cassandra: Cassandra | None = request.app.state.cassandra
     if cassandra is None:
@@ -108,4 +120,5 @@ routes = [
     Route("/v1/conversations", list_conversations, methods=["GET"]),
     Route("/v1/conversations/{id:path}/messages", list_messages, methods=["GET"]),
     Route("/v1/messages/{id}", show_message, methods=["GET"]),
+    Route("/v1/sends", list_sends, methods=["GET"]),
 ]

@@ -61,10 +61,11 @@ async def post_message(request: Request) -> Response:
         return problem(422, "Message not usable", str(error) or "The body is too large or too slow.")
     state = request.app.state
     event = outbound_event(wanted, tables=state.config, cause=key or secrets.token_hex(16), now_ms=state.clock.now_ms())
-    return await _queue(event, state.producer, state.queue_positions)
+    return await queue(event, state.producer, state.queue_positions)
 
 
-async def _queue(event: OutboundEvent, producer: Producer, positions: QueuePositions) -> Response:
+async def queue(event: OutboundEvent, producer: Producer, positions: QueuePositions) -> Response:
+    """Write a send to its topic: 202 with its id and place once that is acknowledged, 503 if it is not."""
     headers = cloud_event_headers(event_id=event.id, event_type="ottla.outbound", source="ingress", time_ms=event.created_at)
     topic = OUTBOUND[event.priority].name
     try:
@@ -109,13 +110,18 @@ def outbound_event(wanted: SendRequest, *, tables: ConfigTables, cause: str, now
         channel="whatsapp",
         account=wanted.account,
         to=wanted.to,
-        to_kind="user" if _USER_ID.match(wanted.to) else "phone",
+        to_kind=kind_of_address(wanted.to),
         priority=wanted.priority,
         message=msgspec.Raw(msgspec.json.encode({"type": "text", "text": wanted.text})),
         cause=cause,
         step="api",
         created_at=now_ms,
     )
+
+
+def kind_of_address(to: str) -> str:
+    """Return what an address is that nobody told the kind of: user (a business-scoped user id) or phone."""
+    return "user" if _USER_ID.match(to) else "phone"
 
 
 routes = [Route("/v1/messages", post_message, methods=["POST"])]

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 BODY_DEADLINE_S = 10.0
 STORE_DEADLINE_S = 5.0
+_LARGE_BODY_BYTES = 256 * 1024
 
 
 class Secrets(Protocol):
@@ -89,7 +90,7 @@ class WebhookToRaw:
             return problem(401, "Signature refused", "X-Hub-Signature-256 must be the HMAC-SHA256 of the raw body with the app secret.")
         received_at_ms = self._clock.now_ms()
         try:
-            parts = self._channel.split(body, received_at_ms=received_at_ms)
+            parts = await self._split(body, received_at_ms)
         except BodyRefusedError as error:
             return problem(400, "Not JSON", str(error))
         try:
@@ -98,6 +99,12 @@ class WebhookToRaw:
             log.warning("webhook not stored", error=str(error) or "no acknowledgement in time", parts=len(parts))
             return problem(503, "Not stored", "The log did not acknowledge in time; send the webhook again.", {"Retry-After": "5"})
         return Response(status_code=200)
+
+    async def _split(self, body: bytes, received_at_ms: int) -> list[Part]:
+        if len(body) <= _LARGE_BODY_BYTES:
+            return self._channel.split(body, received_at_ms=received_at_ms)
+        # A hostile body of 4 MiB takes seconds: the others must not wait for it.
+        return await asyncio.to_thread(self._channel.split, body, received_at_ms=received_at_ms)
 
     async def _store(self, parts: Sequence[Part], received_at_ms: int) -> None:
         """Produce every part and wait for all of them; ProduceError or TimeoutError unless all are acknowledged."""

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from infra.cassandra.reading import EVERY_TENANT
 from infra.cassandra.rows import BUCKET_MS, DAY_MS, HISTORY_PART, SHARDS, Row, Value
+from infra.cassandra.sends import RESEND, UNKNOWN, resend_row
 from infra.kafka.record import Record
 from schemas.channels import CHANNELS
 from schemas.channels.base import StatusUpdate
@@ -32,10 +34,12 @@ _NOBODY = "-"
 # Cassandra takes keys of 64 KiB; no platform's id comes near this.
 _NAME_LENGTH_MAX = 1_000
 
-INDEX_TABLES = frozenset({"conversation_buckets", "activity", "active_days", "contacts", "history_tenants"})
+INDEX_TABLES = frozenset(
+    {"conversation_buckets", "activity", "active_days", "contacts", "history_tenants", "unknown_sends", "unknown_send_days"}
+)
 """Written before the messages they lead to, so that no message is there that cannot be found."""
 
-WRITTEN_ONCE = frozenset({"conversation_buckets", "active_days", "contacts", "history_tenants", "send_platform_ids"})
+WRITTEN_ONCE = frozenset({"conversation_buckets", "active_days", "contacts", "history_tenants", "send_platform_ids", "unknown_send_days"})
 """Tables whose rows are keys alone: a process need not write the same one again."""
 
 
@@ -108,11 +112,15 @@ def outbound_rows(record: Record) -> list[Row]:
     if event.raw is not None:
         message |= _position("raw", event.raw)
     send: dict[str, Value] = {"id": event.id, "tenant": event.tenant, "conversation": event.conversation, "created_at_ms": time_ms}
-    return [
+    send |= shared | {"recipient_kind": _text(event.to_kind)}
+    rows = [
         *_index_rows(event.tenant, event.conversation, time_ms),
         Row("messages", message, 1000 * time_ms),
-        Row("sends", send | shared, _FIRST_COUNTS_US - 1000 * time_ms),
+        Row("sends", send, _FIRST_COUNTS_US - 1000 * time_ms),
     ]
+    if event.step == RESEND:
+        rows.append(resend_row(send=_name(event.cause) or _NOBODY, resent_as=event.id, time_ms=time_ms))
+    return rows
 
 
 def sent_rows(record: Record) -> list[Row]:
@@ -139,7 +147,12 @@ def sent_rows(record: Record) -> list[Row]:
     send |= outcome | {"sent_created_at_ms": time_ms, "at_ms": at_ms}
     # Above the plan's timestamp also where both have the same millisecond: the text that left counts.
     write_us = 1000 * max(time_ms, at_ms) + 1
-    return [Row("messages", message, write_us), Row("sends", send, write_us)]
+    return [
+        *(_unknown_rows(event.tenant, event.id, at_ms) if event.outcome == UNKNOWN else ()),
+        Row("messages", message, write_us),
+        Row("sends", send, write_us),
+        *(_platform_id_rows(event.id, event.platform_id, at_ms)),
+    ]
 
 
 def status_rows(record: Record) -> list[Row]:
@@ -167,11 +180,22 @@ def _status(update: StatusUpdate, channel: str, received_at_ms: int, record: Rec
         "received_at_ms": received_at_ms,
         **_position("raw", _standing(record)),
     }
-    rows = [Row("statuses", status, 1000 * received_at_ms)]
-    if update.send and update.platform_id:
-        named: dict[str, Value] = {"send": update.send, "platform_id": _name(update.platform_id)}
-        rows.append(Row("send_platform_ids", named, 1000 * received_at_ms))
-    return rows
+    return [Row("statuses", status, 1000 * received_at_ms), *_platform_id_rows(update.send, update.platform_id, received_at_ms)]
+
+
+def _platform_id_rows(send: str, platform_id: str, time_ms: int) -> list[Row]:
+    """Return the row that names a platform id of a send; from answers and statuses alike, so that a second id is never hidden."""
+    if not send or not platform_id:
+        return []
+    return [Row("send_platform_ids", {"send": send, "platform_id": _name(platform_id)}, 1000 * time_ms)]
+
+
+def _unknown_rows(tenant: str, send: str, at_ms: int) -> list[Row]:
+    day, write_us = at_ms // DAY_MS, 1000 * at_ms
+    return [
+        *(Row("unknown_send_days", {"part": part, "day": day, "tenant": tenant}, write_us) for part in (EVERY_TENANT, tenant)),
+        Row("unknown_sends", {"tenant": tenant, "day": day, "at_ms": at_ms, "id": send}, write_us),
+    ]
 
 
 def described(message: msgspec.Raw) -> tuple[str, str]:

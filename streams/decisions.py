@@ -40,6 +40,7 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LOST_ITEMS = frozenset({"no-identity", "no-account"})
+_UNREADABLE = "unparseable"
 
 
 def decide(item: Item, *, known: bool) -> Decision:
@@ -49,7 +50,9 @@ def decide(item: Item, *, known: bool) -> Decision:
     if item.answerable:
         return Decision(action=Action.ANSWER)
     # What belongs to nobody cannot be shown in any conversation: an operator has to see it. Account notices have no contact by nature.
-    if item.silence in _LOST_ITEMS and item.kind in ("message", "echo"):
+    # What we cannot read may have been a question.
+    lost = item.silence in _LOST_ITEMS and item.kind in ("message", "echo")
+    if lost or item.silence == _UNREADABLE:
         return Decision(action=Action.DEAD_LETTER, reason=item.silence)
     return Decision(action=Action.STORE, reason=item.silence)
 

@@ -189,14 +189,15 @@ class RawToOutbound:
             message=msgspec.Raw(msgspec.json.encode({"type": "text", "text": {"body": text}})),
             cause=cause,
             step=step,
-            created_at=self._clock.now_ms(),
+            # Clocks of two machines differ: an answer is never older than its question.
+            created_at=max(self._clock.now_ms(), part.received_at),
             agent=work.whose.agent.id,
             raw=RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset),
         )
 
     def _outputs(self, work: _Work, item: Item, *, outcome: str, reason: str, send: OutboundEvent | None) -> list[asyncio.Future[int]]:
-        now_ms = self._clock.now_ms()
         part, record = work.part, work.record
+        now_ms = max(self._clock.now_ms(), part.received_at)
         inbound = InboundEvent(
             id=event_id(part.conversation, item.id),
             conversation=part.conversation,

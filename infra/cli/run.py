@@ -1,5 +1,6 @@
 """`ottla run ROLE`: one role as a process, as a deployment runs it."""
 
+import gc
 import importlib
 
 import click
@@ -29,4 +30,15 @@ def command(role: str, names: tuple[str, ...]) -> None:
         if error.name not in (module, module.rpartition(".")[0]):
             raise
         raise NotFoundError(f"The role {role} is not part of this installation: install Ottla whole.") from None
+    _tune_collector()
     entry.run(settings, names)
+
+
+def _tune_collector() -> None:
+    """Let the garbage collector run less often, and never over what was imported.
+
+    With thousands of events under way its defaults (a collection every 700 allocations) took a third of the sinks' processor time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

@@ -6,7 +6,7 @@ fetched before a rebalance are not started after it. Partitions are assigned by 
 of every topic goes to the same member.
 
 A sink whose effect must not happen twice claims a record before its effect (`claim`): the claim is in the metadata of an offset commit,
-which the broker takes from the owner of the partition alone (infra/decisions/0006-claims.md).
+which the broker takes from the owner of the partition alone (infra/decisions/0007-claims.md).
 """
 
 import asyncio

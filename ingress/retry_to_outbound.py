@@ -1,0 +1,96 @@
+"""POST /v1/messages/{id}/retry -> [outbound-*]: a send that did not arrive, or of which nobody knows, once more as a new send.
+
+The new id is made from the old one, so that asking twice is one send; its step is `resend` and its cause the old id. What the platform
+took is refused. With `?dry_run=true` it only tells what would be done.
+"""
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from infra.cassandra.rows import write_rows
+from infra.cassandra.sends import RESEND, UNKNOWN, Content, Send, read_content, read_send, resend_row
+from infra.cassandra.session import Cassandra, CassandraAwayError
+from ingress.api_conversations import answered
+from ingress.api_to_outbound import kind_of_address, queue
+from ingress.problems import problem
+from schemas.events.inbound import RecordPosition
+from schemas.events.outbound import OutboundEvent
+from schemas.ids import send_id
+from schemas.topics import OUTBOUND
+
+log = structlog.get_logger()
+
+_QUEUED = 202
+_DRY_RUN = frozenset({"true", "1"})
+
+
+async def retry_message(request: Request) -> Response:
+    """Queue the send again: 202 with the new id, 404 for an unknown one, 409 with a sentence for what must not be sent again."""
+
+    async def retry(cassandra: Cassandra) -> Response:
+        send = await read_send(cassandra, tenant=request.state.tenant, send=request.path_params["id"])
+        if send is None:
+            return problem(404, "No such message", "Check the id; `ottla sends list` names the unknown ones.")
+        why_not = refusal(send)
+        content = None if why_not else await read_content(cassandra, send)
+        if content is None:
+            return problem(409, "Not sent again", why_not or f"The text of {send.id} is not in history yet; ask again in a few seconds.")
+        event = resend_of(send, content, now_ms=request.app.state.clock.now_ms())
+        if request.query_params.get("dry_run") in _DRY_RUN:
+            return JSONResponse({"id": event.id, "conversation": event.conversation, "queued": False})
+        response = await queue(event, request.app.state.producer, request.app.state.queue_positions)
+        if response.status_code == _QUEUED:
+            await _note(cassandra, event)
+        return response
+
+    return await answered(request, retry)
+
+
+def refusal(send: Send) -> str:
+    """Return the sentence that says why a send must not be sent again; empty if it may be."""
+    if len(send.platform_ids) > 1:
+        return f"{send.id} was sent twice already: the platform knows it as {' and '.join(send.platform_ids)}."
+    if send.platform_ids and send.outcome == UNKNOWN:
+        return f"{send.id} is settled: a status told that the platform took it as {send.platform_ids[0]}."
+    if send.platform_ids:
+        return f"{send.id} was accepted by the platform as {send.platform_ids[0]}; to say it again send a new message."
+    if send.outcome not in {UNKNOWN, "rejected"}:
+        return f"{send.id} has no outcome yet: it waits for its turn or for a status, see `ottla conv {send.conversation}`."
+    if send.resent_as:
+        return f"{send.id} was sent again already, as {send.resent_as}."
+    return ""
+
+
+def resend_of(send: Send, content: Content, *, now_ms: int) -> OutboundEvent:
+    """Return the event that sends it once more, to the same address and with the same priority."""
+    topic, partition, offset = content.raw or ("", 0, 0)
+    return OutboundEvent(
+        id=send_id(conversation=send.conversation, cause=send.id, step=RESEND),
+        conversation=send.conversation,
+        tenant=send.tenant,
+        channel=send.channel,
+        account=send.account,
+        to=send.to,
+        to_kind=send.to_kind or kind_of_address(send.to),
+        priority=send.priority if send.priority in OUTBOUND else "normal",
+        message=msgspec.Raw(content.payload),
+        cause=send.id,
+        step=RESEND,
+        created_at=now_ms,
+        agent=send.agent,
+        raw=RecordPosition(topic=topic, partition=partition, offset=offset) if content.raw else None,
+    )
+
+
+async def _note(cassandra: Cassandra, event: OutboundEvent) -> None:
+    """Write at once what history will write a moment later, so that asking again is refused from now on."""
+    try:
+        await write_rows(cassandra, [resend_row(send=event.cause, resent_as=event.id, time_ms=event.created_at)])
+    except CassandraAwayError as error:
+        log.warning("the resend is queued, but not noted yet", send=event.cause, resent_as=event.id, error=str(error))
+
+
+routes = [Route("/v1/messages/{id}/retry", retry_message, methods=["POST"])]
