@@ -11,7 +11,7 @@ import msgspec
 from infra.simulator.books import Arrival
 from infra.simulator.webhooks import text_body
 from schemas.ids import conversation_key, key_hash, read_callback_data
-from tests.installation import Installation
+from tests.installation import Outside
 
 ACCOUNT = "106540352242922"
 
@@ -62,14 +62,15 @@ class Verdict:
 
 
 class Driver:
-    """Posts a load and reads the platform's books. `statuses` counts answers, `latencies_s` are those of the webhook requests."""
+    """Posts a load and reads the platform's books, of the load's own phones alone. `latencies_s` are those of the webhook requests."""
 
-    def __init__(self, installation: Installation, load: Load) -> None:
+    def __init__(self, installation: Outside, load: Load) -> None:
         self._installation = installation
         self._load = load
         self._chance = random.Random(load.seed)
         self.latencies_s: list[float] = []
         self.posted = 0
+        self._phones = {load.phone(conversation) for conversation in range(load.conversations)}
         self._sends: list[_Send] = []
         self._counts: dict[tuple[str, str], int] = defaultdict(int)
         self._all_answered = asyncio.Event()
@@ -125,10 +126,22 @@ class Driver:
         if arrival.outcome != "accepted":
             return
         send = msgspec.json.decode(arrival.body, type=_Send)
+        if send.to not in self._phones:
+            return
         self._sends.append(send)
         self._counts[send.to, send.text.body] += 1
         if len(self._counts) >= self._load.conversations * self._load.messages:
             self._all_answered.set()
+
+    def missing(self) -> list[tuple[str, str]]:
+        """Return phone and text of every answer that has not arrived."""
+        load = self._load
+        return [
+            (load.phone(conversation), text)
+            for conversation in range(load.conversations)
+            for text in self._wanted(conversation)
+            if not self._counts[load.phone(conversation), text]
+        ]
 
     def verdict(self) -> Verdict:
         """Judge what has arrived."""

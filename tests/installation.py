@@ -1,4 +1,4 @@
-"""An installation for tests: the real roles as processes on real servers, with the simulated platform and model in this process."""
+"""An installation for tests: the real roles as processes on real servers, with what is around them in this process."""
 
 import asyncio
 import os
@@ -58,84 +58,48 @@ class Role:
 
 
 @dataclass
-class Installation:
-    """Roles, platform and model of one test; an async context manager. `faults` go to the roles' environment."""
+class Outside:
+    """What is around an installation: the simulated platform and model, a client, and the address the ingress is to have."""
 
     settings: Settings
-    environment: dict[str, str] = field(default_factory=dict)
-    roles: tuple[str, ...] = ROLES
-    with_model: bool = True
 
-    async def __aenter__(self) -> Self:
-        self.settings.home.mkdir(parents=True, exist_ok=True)
+    async def begin(self) -> None:
+        """Start platform and model, on a free port for the ingress."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.webhook_url = f"{self.url}/webhooks/whatsapp"
         self.secret = self.settings.whatsapp_app_secret.get_secret_value().encode()
         self.platform = SimulatedPlatform(webhook_url=self.webhook_url, app_secret=self.secret, seed=1)
         self.model = SimulatedModel(seed=1)
-        await create_topics(self.settings)
         await self.platform.start()
         await self.model.start()
         self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64))
-        self.running = {name: self._role(name) for name in self.roles}
-        try:
-            for role in self.running.values():
-                role.start()
-            await asyncio.gather(*(self.ready(name) for name in self.roles))
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
 
-    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        await asyncio.gather(*(role.end(signal.SIGKILL) for role in self.running.values()))
+    async def finish(self) -> None:
+        """Stop platform, model and client."""
         await self.http.close()
         await self.platform.stop()
         await self.model.stop()
-        if error is not None:
-            for role in self.running.values():
-                sys.stderr.write(f"--- {role.name}\n{role.log.read_text(errors='replace')[-4000:]}\n")
 
-    def _role(self, name: str) -> Role:
-        settings = self.settings
-        port = self.port if name == "ingress" else free_port()
+    def outside_environment(self) -> dict[str, str]:
+        """Return an environment in which a process of ours finds this home, this platform and these secrets, and nothing else of ours."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("OTTLA_")}
-        environment |= {
-            "OTTLA_HOME": str(settings.home),
+        return environment | {
+            "OTTLA_HOME": str(self.settings.home),
             "OTTLA_PORT": str(self.port),
-            "OTTLA_METRICS_PORT": str(port),
-            "OTTLA_WORKER": f"{name}-1",
-            "OTTLA_KAFKA": settings.kafka,
-            "OTTLA_CASSANDRA": settings.cassandra,
-            "OTTLA_KEYSPACE": settings.keyspace,
-            "OTTLA_TOPIC_PREFIX": settings.topic_prefix,
-            "OTTLA_PARTITIONS": str(settings.partitions),
             "OTTLA_WHATSAPP_API": self.platform.api_url,
-            "OTTLA_WHATSAPP_APP_SECRET": settings.whatsapp_app_secret.get_secret_value(),
-            "OTTLA_WHATSAPP_VERIFY_TOKEN": settings.whatsapp_verify_token.get_secret_value(),
-            "OTTLA_WHATSAPP_TOKEN": settings.whatsapp_token.get_secret_value(),
-            "OTTLA_ADMIN_KEY": settings.admin_key.get_secret_value(),
+            "OTTLA_WHATSAPP_APP_SECRET": self.settings.whatsapp_app_secret.get_secret_value(),
+            "OTTLA_ADMIN_KEY": self.settings.admin_key.get_secret_value(),
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
-        if self.with_model:
-            environment["OTTLA_AI_URL"] = self.model.api_url
-        return Role(name, environment | self.environment, port, settings.home / f"{name}.log")
 
-    async def ready(self, name: str) -> None:
-        """Wait until a role says that it is ready; AssertionError if it ends or takes over a minute."""
-        role = self.running[name]
-        async with asyncio.timeout(READY_S):
-            while True:
-                assert role.process is not None
-                assert role.process.poll() is None, f"{name} ended: {role.log.read_text(errors='replace')[-2000:]}"
-                try:
-                    async with self.http.get(f"http://127.0.0.1:{role.port}/readyz") as response:
-                        if response.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(0.05)
+    async def says_ready(self, port: int) -> bool:
+        """Tell whether a role answers 200 on this port's /readyz."""
+        try:
+            async with self.http.get(f"http://127.0.0.1:{port}/readyz") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
 
     async def post(self, body: bytes) -> int:
         """Post one signed webhook; return the status."""
@@ -148,3 +112,63 @@ class Installation:
         headers = {"Authorization": f"Bearer {self.settings.admin_key.get_secret_value()}"}
         async with self.http.get(f"{self.url}{path}", headers=headers) as response:
             return response.status, orjson.loads(await response.read())
+
+
+@dataclass
+class Installation(Outside):
+    """Roles of one test, and what is around them; an async context manager. `environment` goes to the roles on top of ours."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    roles: tuple[str, ...] = ROLES
+    with_model: bool = True
+
+    async def __aenter__(self) -> Self:
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        await create_topics(self.settings)
+        await self.begin()
+        self.running = {name: self._role(name) for name in self.roles}
+        try:
+            for role in self.running.values():
+                role.start()
+            await asyncio.gather(*(self.ready(name) for name in self.roles))
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        await asyncio.gather(*(role.end(signal.SIGKILL) for role in self.running.values()))
+        await self.finish()
+        if error is not None:
+            for role in self.running.values():
+                sys.stderr.write(f"--- {role.name}\n{role.log.read_text(errors='replace')[-4000:]}\n")
+
+    def _role(self, name: str) -> Role:
+        settings = self.settings
+        port = self.port if name == "ingress" else free_port()
+        environment = {
+            **self.outside_environment(),
+            "OTTLA_METRICS_PORT": str(port),
+            "OTTLA_WORKER": f"{name}-1",
+            "OTTLA_KAFKA": settings.kafka,
+            "OTTLA_CASSANDRA": settings.cassandra,
+            "OTTLA_KEYSPACE": settings.keyspace,
+            "OTTLA_TOPIC_PREFIX": settings.topic_prefix,
+            "OTTLA_PARTITIONS": str(settings.partitions),
+            "OTTLA_WHATSAPP_VERIFY_TOKEN": settings.whatsapp_verify_token.get_secret_value(),
+            "OTTLA_WHATSAPP_TOKEN": settings.whatsapp_token.get_secret_value(),
+        }
+        if self.with_model:
+            environment["OTTLA_AI_URL"] = self.model.api_url
+        return Role(name, environment | self.environment, port, settings.home / f"{name}.log")
+
+    async def ready(self, name: str) -> None:
+        """Wait until a role says that it is ready; AssertionError if it ends or takes over a minute."""
+        role = self.running[name]
+        async with asyncio.timeout(READY_S):
+            while True:
+                assert role.process is not None
+                assert role.process.poll() is None, f"{name} ended: {role.log.read_text(errors='replace')[-2000:]}"
+                if await self.says_ready(role.port):
+                    return
+                await asyncio.sleep(0.05)
