@@ -47,7 +47,11 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message with all its statuses; times are UTC in ISO 8601 with milliseconds."""
+    """One message with all its statuses; times are UTC in ISO 8601 with milliseconds.
+
+    `platform_ids` are all that answers and statuses ever named for it: more than one means that it was sent twice. `settled` says that a
+    status told what the lost answer of an unknown send did not.
+    """
 
     id: str
     direction: str
@@ -75,6 +79,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     error_code: int
     error: str
     hops: list[Hop]
+    platform_ids: list[str]
+    settled: bool
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +100,9 @@ def iso(time_ms: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
 
 
-def message_of(row: Row, statuses: Sequence[Row], platform_id: str) -> Message:
-    """Return the message in a row of `messages` and its rows of `statuses`; `platform_id` is where the row does not know it yet."""
+def message_of(row: Row, statuses: Sequence[Row], platform_ids: Sequence[str]) -> Message:
+    """Return the message in a row of `messages` and its rows of `statuses`; `platform_ids` are all that it is known by, the row's first."""
+    settled = row["outcome"] == "unknown" and bool(platform_ids)
     told = sorted(statuses, key=lambda each: (each["at_ms"], rank(each["status"]), each["participant"]))
     return Message(
         id=row["id"],
@@ -103,8 +110,8 @@ def message_of(row: Row, statuses: Sequence[Row], platform_id: str) -> Message:
         at=iso(row["time_ms"]),
         type=row["type"] or "",
         text=row["text"] or "",
-        platform_id=platform_id,
-        status=_status(row, (each["status"] for each in told)),
+        platform_id=platform_ids[0] if platform_ids else "",
+        status=_status(row, (each["status"] for each in told), settled=settled),
         statuses=[_told(each) for each in told],
         raw=_position(row, "raw") or _position(row, "log"),
         kind=row["kind"] or "",
@@ -124,6 +131,8 @@ def message_of(row: Row, statuses: Sequence[Row], platform_id: str) -> Message:
         error_code=row["error_code"] or 0,
         error=row["error"] or "",
         hops=[*_hops(row), *(_arrival(each) for each in told)],
+        platform_ids=list(platform_ids),
+        settled=settled,
     )
 
 
@@ -139,9 +148,9 @@ def conversation_of(row: Row) -> Conversation:
     )
 
 
-def _status(row: Row, told: Iterable[str]) -> str:
+def _status(row: Row, told: Iterable[str], *, settled: bool) -> str:
     if row["kind"] == "send":
-        return highest(row["outcome"] or "queued", told)
+        return highest("accepted" if settled else row["outcome"] or "queued", told)
     return highest("accepted", told) if row["direction"] == "out" else "received"
 
 

@@ -5,7 +5,7 @@ Every read is bounded. A tenant's rows are in partitions of its own, so that it 
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -116,10 +116,22 @@ async def read_message(cassandra: Cassandra, *, tenant: str, message_id: str) ->
     sends = await cassandra.execute(_SELECT_SEND, (message_id,)) if message_id else []
     if not sends or tenant not in (EVERY_TENANT, sends[0]["tenant"]):
         return None
-    send, time_ms = sends[0], _time_of_send(sends[0])
+    send, time_ms = sends[0], time_of_send(sends[0])
     key = (send["tenant"], send["conversation"], time_ms // BUCKET_MS, time_ms, message_id)
     rows = await cassandra.execute(_SELECT_ONE, key)
     return await _message(cassandra, rows[0]) if rows else None
+
+
+async def platform_ids_of(cassandra: Cassandra, send: str) -> list[str]:
+    """Return every platform id that an answer or a status ever named for a send, at most 10; more than one: it was sent twice."""
+    return [each["platform_id"] for each in await cassandra.execute(_SELECT_PLATFORM_IDS, (send,))]
+
+
+def time_of_send(send: Row) -> int:
+    """Return the time, in milliseconds, under which the message of a row of `sends` is found: of the plan that left, else the first."""
+    sent = send["sent_created_at_ms"]
+    time_ms: int = send["created_at_ms"] if sent is None else sent
+    return time_ms
 
 
 async def newest_row(cassandra: Cassandra, *, tenant: str, conversation: str) -> Row | None:
@@ -180,26 +192,15 @@ async def _without_ghosts(cassandra: Cassandra, rows: Sequence[Row]) -> list[Row
     doubted = [row for row in rows if row["kind"] == "send" and (row["outcome"] is None or counts[row["id"]] > 1)]
     ids = sorted({row["id"] for row in doubted})
     found = await asyncio.gather(*(cassandra.execute(_SELECT_SEND, (each,)) for each in ids))
-    times = {each: _time_of_send(sends[0]) for each, sends in zip(ids, found, strict=True) if sends}
+    times = {each: time_of_send(sends[0]) for each, sends in zip(ids, found, strict=True) if sends}
     ghosts = {(row["id"], row["time_ms"]) for row in doubted if times.get(row["id"], row["time_ms"]) != row["time_ms"]}
     return [row for row in rows if (row["id"], row["time_ms"]) not in ghosts]
 
 
-def _time_of_send(send: Row) -> int:
-    sent = send["sent_created_at_ms"]
-    time_ms: int = send["created_at_ms"] if sent is None else sent
-    return time_ms
-
-
 async def _message(cassandra: Cassandra, row: Row) -> Message:
     if row["direction"] == "in":
-        return message_of(row, [], row["platform_id"] or "")
-    platform_ids: Iterable[str] = [row["platform_id"]] if row["platform_id"] else await _told_platform_ids(cassandra, row)
-    keys = [(row["channel"], each) for each in platform_ids]
-    statuses = await asyncio.gather(*(cassandra.execute(_SELECT_STATUSES, key) for key in keys))
-    return message_of(row, [status for each in statuses for status in each], keys[0][1] if keys else "")
-
-
-async def _told_platform_ids(cassandra: Cassandra, row: Row) -> list[str]:
-    """Return the platform ids that statuses named for a send of which the outcome is not here, or was lost."""
-    return [each["platform_id"] for each in await cassandra.execute(_SELECT_PLATFORM_IDS, (row["id"],))]
+        return message_of(row, [], [row["platform_id"]] if row["platform_id"] else [])
+    told = await platform_ids_of(cassandra, row["id"]) if row["kind"] == "send" else []
+    platform_ids = list(dict.fromkeys([*([row["platform_id"]] if row["platform_id"] else []), *told]))
+    statuses = await asyncio.gather(*(cassandra.execute(_SELECT_STATUSES, (row["channel"], each)) for each in platform_ids))
+    return message_of(row, [status for each in statuses for status in each], platform_ids)

@@ -35,6 +35,8 @@ def test_every_row_has_its_whole_partition_key() -> None:
         *history_rows(talk.outbound("cause", "hi", at_ms=NOON_MS)),
         *history_rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="wamid.2")),
         *history_rows(talk.status("wamid.2", "read", at_ms=NOON_MS, send="0" * 32)),
+        *history_rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="", outcome="unknown")),
+        *history_rows(talk.outbound("cause", "hi", at_ms=NOON_MS, step="resend")),
     ]
     assert {row.table for row in written} == set(PARTITION_KEYS)
     assert all(row.partition for row in written)
@@ -118,6 +120,38 @@ def test_a_status_names_its_send() -> None:
     (named,) = rows(talk.status("wamid.2", "sent", at_ms=NOON_MS, send=send), "send_platform_ids")
     assert named.columns == {"send": send, "platform_id": "wamid.2"}
     assert rows(talk.status("wamid.2", "sent", at_ms=NOON_MS), "send_platform_ids") == []
+
+
+def test_an_answer_and_a_status_name_the_platform_id_alike() -> None:
+    """What the platform answered and what a status told are one row, so that two ids of one send stand beside each other."""
+    talk = Talk()
+    send = talk.send("cause")
+    (answered,) = rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="wamid.2"), "send_platform_ids")
+    (told,) = rows(talk.status("wamid.2", "sent", at_ms=NOON_MS + 5_000, send=send), "send_platform_ids")
+    assert answered.columns == told.columns == {"send": send, "platform_id": "wamid.2"}
+    assert rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="", outcome="unknown"), "send_platform_ids") == []
+
+
+def test_only_unknown_sends_are_listed_and_under_the_day_of_their_record() -> None:
+    """The list of unknown sends is an index by the day on which the outcome was recorded, for the tenant and for the administrator."""
+    talk = Talk(tenant="acme")
+    record = talk.sent("cause", "hi", created_ms=NOON_MS, at=NOON_MS + 86_400_000, platform_id="", outcome="unknown")
+    day = NOON_MS // 86_400_000 + 1
+    (listed,) = rows(record, "unknown_sends")
+    assert listed.columns == {"tenant": "acme", "day": day, "at_ms": NOON_MS + 86_400_000, "id": talk.send("cause")}
+    parts = {str(row.columns["part"]): (row.columns["day"], row.columns["tenant"]) for row in rows(record, "unknown_send_days")}
+    assert parts == {"*": (day, "acme"), "acme": (day, "acme")}
+    for outcome in ("accepted", "rejected"):
+        other = talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="wamid.2", outcome=outcome)
+        assert rows(other, "unknown_sends") == rows(other, "unknown_send_days") == []
+
+
+def test_a_resend_is_noted_under_the_send_it_repeats() -> None:
+    """The plan of a send with the step `resend` says of its cause that it was sent again; other plans say nothing of the kind."""
+    talk = Talk()
+    (noted,) = rows(talk.outbound("old-id", "hi", at_ms=NOON_MS, step="resend"), "resends")
+    assert noted.columns == {"send": "old-id", "id": talk.send("old-id")}
+    assert rows(talk.outbound("cause", "hi", at_ms=NOON_MS), "resends") == []
 
 
 def test_an_endless_platform_id_is_cut() -> None:
