@@ -29,6 +29,9 @@ class Claims(Protocol):
     async def claim(self, record: Record) -> float:
         """Return until when (time.monotonic) the effect of a record may begin; LostPartitionError if it is somebody else's."""
 
+    def begins(self, record: Record) -> None:
+        """Note that the effect of a claimed record begins, before it does."""
+
     def unclaim(self, record: Record) -> None:
         """Give back the claim of an effect that certainly did not happen."""
 

@@ -62,15 +62,17 @@ class _ClaimedBody:
     `left` says whether the body was given away: until then nothing was certainly sent, for a request without its body is none.
     """
 
-    def __init__(self, body: bytes, claim: Callable[[], Awaitable[float]]) -> None:
+    def __init__(self, body: bytes, *, claim: Callable[[], Awaitable[float]], begins: Callable[[], None]) -> None:
         self._body = body
         self._claim = claim
+        self._begins = begins
         self.left = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the body once; LostPartitionError if it is somebody else's to send."""
         while time.monotonic() >= await self._claim():
             continue  # granted too late, or we were paused meanwhile: others may have gone on
+        self._begins()
         self.left = True
         yield self._body
 
@@ -188,6 +190,10 @@ class OutboundToPlatform:
             raise RuntimeError("nobody hosts the sender")
         return await self._claims.claim(record)
 
+    def _begins(self, record: Record) -> None:
+        if self._claims is not None:
+            self._claims.begins(record)
+
     def _unclaim(self, record: Record) -> None:
         if self._claims is not None:
             self._claims.unclaim(record)
@@ -211,7 +217,7 @@ class OutboundToPlatform:
             "Content-Type": "application/json",
             "Content-Length": str(len(request.body)),
         }
-        body = _ClaimedBody(request.body, lambda: self._claim(record))
+        body = _ClaimedBody(request.body, claim=lambda: self._claim(record), begins=lambda: self._begins(record))
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 answer = await response.content.read(_ANSWER_BYTES_MAX)

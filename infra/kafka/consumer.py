@@ -6,7 +6,8 @@ fetched before a rebalance are not started after it. Partitions are assigned by 
 of every topic goes to the same member.
 
 A sink whose effect must not happen twice claims a record before its effect (`claim`): the claim is in the metadata of an offset commit,
-which the broker takes from the owner of the partition alone (infra/decisions/0007-claims.md).
+which the broker takes from the owner of the partition alone. Right before the effect it says so (`begins`), and claims that a former
+owner left open are kept until their records are done, whoever owns the partition by then (infra/decisions/0007-claims.md).
 """
 
 import asyncio
@@ -22,7 +23,8 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalOperation, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from infra.kafka.claims import CLAIMS_MAX, ClaimsError, decode_claims, encode_claims
+from infra.kafka.claims import CLAIMS_MAX, Claims, ClaimsError, decode_claims, encode_claims
+from infra.kafka.departures import Departures, Place, begun_by
 from infra.kafka.record import Record
 from infra.lanes import Lanes, Watermark
 from infra.settings import Settings
@@ -34,7 +36,8 @@ _COMMIT_INTERVAL_S = 0.3
 _RETIRE_S = 8.0
 _DAY_MS = 86_400_000
 _CLAIM_RETRY_S = 0.05
-# What a killed process has claimed and not sent must be parked: so few at once that it stays rare, enough for thousands a second.
+# What a killed process has claimed and not sent is parked where its file is not at hand: so few at once that it stays rare, enough for
+# thousands a second.
 _CLAIMS_AT_ONCE = 32
 
 CLAIM_S = 5.0
@@ -47,7 +50,10 @@ class LostPartitionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the broker knew of a partition when it was taken: the committed offset (None: nothing yet) and the claims above it."""
+    """What was known of a partition when it was taken.
+
+    The committed offset (None: nothing yet), and the claims above it whose effect may have happened.
+    """
 
     topic: str
     partition: int
@@ -106,6 +112,9 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._committed: dict[TopicPartition, int] = {}
         self._commit_lock = asyncio.Lock()
         self._claimed: defaultdict[TopicPartition, set[int]] = defaultdict(set)
+        self._inherited: defaultdict[TopicPartition, set[int]] = defaultdict(set)
+        self._departures_folder = settings.home / "claims"
+        self._departures: Departures | None = None
         self._claims_changed: set[TopicPartition] = set()
         self._wanted: list[_Wanted] = []
         self._claim_wanted = asyncio.Event()
@@ -154,6 +163,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         await _end(self._tasks[1:])
         await self._commit(self._marks)
         await self._consumer.stop()
+        if self._departures is not None:
+            self._departures.close(remove=not any(self._claimed.values()))
 
     @property
     def in_flight(self) -> int:
@@ -206,21 +217,42 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
         All that is claimed in one moment shares one commit. Raises LostPartitionError if the partition is somebody else's.
         """
-        source = TopicPartition(self._prefix + record.topic, record.partition)
+        if self._departures is None:
+            self._departures = Departures(self._departures_folder)
+        source = self._source(record)
         granted: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._wanted.append(_Wanted(source, record.offset, granted))
         self._claim_wanted.set()
         return await granted
 
+    def begins(self, record: Record) -> None:
+        """Note that the effect of a claimed record begins, before it does."""
+        if self._departures is not None:
+            self._departures.begin(_place(self._source(record), record.offset))
+
     def unclaim(self, record: Record) -> None:
         """Give a claim back whose effect certainly did not happen; the next commit says so."""
-        self._forget_claim(TopicPartition(self._prefix + record.topic, record.partition), record.offset)
+        source = self._source(record)
+        if self._departures is not None:
+            self._departures.give_back(_place(source, record.offset))
+        self._forget_claim(source, record.offset)
+
+    def _source(self, record: Record) -> TopicPartition:
+        return TopicPartition(self._prefix + record.topic, record.partition)
 
     def _forget_claim(self, source: TopicPartition, offset: int) -> None:
-        claimed = self._claimed.get(source)
-        if claimed and offset in claimed:
-            claimed.discard(offset)
-            self._claims_changed.add(source)
+        for claims in (self._claimed, self._inherited):
+            if offset in claims.get(source, ()):
+                claims[source].discard(offset)
+                self._claims_changed.add(source)
+        if self._departures is not None:
+            self._departures.forget(_place(source, offset))
+
+    def _open_claims(self, source: TopicPartition, floor: int) -> Claims:
+        token = self._departures.token if self._departures is not None else ""
+        # A record that was claimed may have been deleted from the log: then the floor passes it without its end.
+        inherited = frozenset(offset for offset in self._inherited.get(source, ()) if offset >= floor)
+        return Claims(own=frozenset(self._claimed.get(source, ())), inherited=inherited, token=token)
 
     async def _commit_often(self) -> None:
         while True:
@@ -241,7 +273,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         for claim in wanted:
             if claim.source not in self._marks:
                 _refuse(claim)
-            elif len(self._claimed[claim.source]) >= CLAIMS_MAX:
+            elif len(self._claimed[claim.source]) + len(self._inherited[claim.source]) >= CLAIMS_MAX:
                 postponed.append(claim)
             else:
                 self._claimed[claim.source].add(claim.offset)
@@ -271,7 +303,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             for partition, mark in marks.items():
                 floor = mark.floor
                 if floor is not None and (partition in changed or self._committed.get(partition) != floor):
-                    offsets[partition] = OffsetAndMetadata(floor, encode_claims(floor, self._claimed.get(partition, ())))
+                    offsets[partition] = OffsetAndMetadata(floor, encode_claims(floor, self._open_claims(partition, floor)))
             if not offsets:
                 return True
             try:
@@ -298,6 +330,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         for partition in revoked:
             self._committed.pop(partition, None)
             self._claimed.pop(partition, None)
+            self._inherited.pop(partition, None)
         self._claims_changed.clear()
         for claim in self._wanted:
             _refuse(claim)
@@ -325,19 +358,34 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         for partition in assigned:
             answer = answers.get(partition)
             committed = answer.offset if answer is not None and answer.offset >= 0 else None
-            try:
-                claims = decode_claims(committed, answer.metadata) if committed is not None else frozenset()
-            except ClaimsError as error:
-                log.warning("metadata of a commit is not ours", group=self._group, partition=partition.partition, error=str(error))
-                claims = frozenset()
+            claims: frozenset[int] = frozenset()
+            if committed is not None:
+                claims = self._perhaps_happened(partition, committed, answer.metadata)
+            self._inherited[partition] = set(claims)
             found.append(Taken(partition.topic.removeprefix(self._prefix), partition.partition, committed, claims))
         return found
+
+    def _perhaps_happened(self, source: TopicPartition, committed: int, metadata: str) -> frozenset[int]:
+        """Return the claims in the metadata but for those whose effect certainly did not begin."""
+        try:
+            claims = decode_claims(committed, metadata)
+        except ClaimsError as error:
+            log.warning("metadata of a commit is not ours", group=self._group, partition=source.partition, error=str(error))
+            return frozenset()
+        begun = begun_by(self._departures_folder, claims.token)
+        if begun is None:
+            return claims.own | claims.inherited
+        return claims.inherited | {offset for offset in claims.own if _place(source, offset) in begun}
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _place(source: TopicPartition, offset: int) -> Place:
+    return (source.topic, source.partition, offset)
 
 
 def _refuse(claim: _Wanted) -> None:

@@ -203,47 +203,83 @@ async def test_partitions_are_known_before_their_records(settings: Settings) -> 
         await producer.stop()
 
 
-async def test_claims_are_found_by_the_next_owner(settings: Settings) -> None:
-    """What was claimed and not finished is told to whoever takes the partition; what was finished or given back is not."""
+class Claiming:
+    """Consumers on one partition that claim each record and end as its key says: done, returned, begun or not begun."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.found: list[set[int]] = []
+
+    async def run(self, *, until: int, waiting: frozenset[bytes] = frozenset()) -> None:
+        """Take the partition, handle records until so many were claimed (0: only take it), and go without ending what hangs.
+
+        Records with a key that is `waiting` hang without a claim.
+        """
+        taken, enough = asyncio.Event(), asyncio.Event()
+        claimed = 0
+
+        async def learn(partitions: Sequence[Taken]) -> None:
+            self.found += [set(each.claims) for each in partitions if each.partition == 3]
+            taken.set()
+
+        async def handle(records: Sequence[Record]) -> None:
+            nonlocal claimed
+            key = records[0].key
+            if key in waiting or until == 0:
+                await asyncio.Event().wait()
+            assert await member.claim(records[0]) > 0
+            if key != b"not begun":
+                member.begins(records[0])
+            if key == b"returned":
+                member.unclaim(records[0])
+            claimed += 1
+            if claimed == until:
+                enough.set()
+            if key != b"done":
+                await asyncio.Event().wait()
+
+        member = LaneConsumer(self._settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal, taken=learn)
+        await member.start()
+        await asyncio.wait_for((enough if until else taken).wait(), 60)
+        await member.stop(timeout_s=0.1)
+
+
+async def fill_in_order(settings: Settings, *keys: bytes) -> None:
     await create_topics(settings)
     producer = Producer(settings, client_id="test")
     await producer.start()
-    keys = {b"hangs": b"0", b"done": b"1", b"returned": b"2"}
-    await settle([producer.produce(RAW.name, key=key, value=value, partition=3) for key, value in keys.items()])
-    all_claimed = asyncio.Event()
-    claimed: list[bytes] = []
+    await settle([producer.produce(RAW.name, key=key, value=b"0", partition=3) for key in keys])
+    await producer.stop()
 
-    async def handle(records: Sequence[Record]) -> None:
-        key = records[0].key
-        assert await first.claim(records[0]) > 0
-        claimed.append(key)
-        if key == b"returned":
-            first.unclaim(records[0])
-        if len(claimed) == 3:
-            all_claimed.set()
-        if key != b"done":
-            await asyncio.Event().wait()
 
-    first = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal)
-    await first.start()
-    await asyncio.wait_for(all_claimed.wait(), 60)
-    await first.stop(timeout_s=0.1)
-    found: list[Taken] = []
-    told = asyncio.Event()
+async def test_claims_are_found_by_the_next_owner(settings: Settings) -> None:
+    """What was claimed and begun is told to whoever takes the partition; what was finished, given back or not begun is not."""
+    await fill_in_order(settings, b"begun", b"done", b"returned", b"not begun")
+    claiming = Claiming(settings)
+    await claiming.run(until=4)
+    await claiming.run(until=0)
+    assert claiming.found == [set(), {0}]
 
-    async def taken(partitions: Sequence[Taken]) -> None:
-        found.extend(partitions)
-        told.set()
 
-    second = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal, taken=taken)
-    await second.start()
-    try:
-        await asyncio.wait_for(told.wait(), 60)
-        assert [(each.committed, set(each.claims)) for each in found if each.partition == 3] == [(0, {0})]
-        assert all(not each.claims for each in found if each.partition != 3)
-    finally:
-        await second.stop(timeout_s=0.1)
-        await producer.stop()
+async def test_without_the_file_every_claim_may_have_happened(settings: Settings) -> None:
+    """On another machine nobody can know what began, so that all claims count."""
+    await fill_in_order(settings, b"begun", b"not begun")
+    here = Claiming(settings)
+    await here.run(until=2)
+    elsewhere = Claiming(settings.model_copy(update={"home": settings.home / "elsewhere"}))
+    await elsewhere.run(until=0)
+    assert elsewhere.found == [{0, 1}]
+
+
+async def test_claims_stay_until_their_records_are_done(settings: Settings) -> None:
+    """An owner that is killed while it waits for what became of an earlier owner's claim leaves that claim to the next one."""
+    await fill_in_order(settings, b"waits", b"begun")
+    claiming = Claiming(settings)
+    await claiming.run(until=1, waiting=frozenset({b"waits"}))
+    await fill_in_order(settings, b"not begun")
+    await claiming.run(until=1, waiting=frozenset({b"waits", b"begun"}))
+    await claiming.run(until=0)
+    assert claiming.found == [set(), {1}, {1}]
 
 
 async def test_a_replaced_worker_cannot_claim(settings: Settings) -> None:
