@@ -1,12 +1,16 @@
 """`ottla run ingress`: the ASGI application on uvicorn with uvloop and httptools."""
 
+import signal
 import socket
 
+import structlog
 import uvicorn
 
 from infra.errors import OttlaError
 from infra.settings import Settings
 from ingress.app import create_app
+
+log = structlog.get_logger()
 
 _DRAIN_S = 2
 _BACKLOG = 2048
@@ -31,7 +35,14 @@ def run(settings: Settings, names: tuple[str, ...]) -> None:  # noqa: ARG001  # 
         timeout_graceful_shutdown=_DRAIN_S,
         h11_max_incomplete_event_size=16_384,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # When it has drained, uvicorn raises the signal once more for whoever listened before: a clean end is no death by signal.
+        signal.signal(number, _ended)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _ended(number: int, _: object) -> None:
+    log.info("drained", signal=signal.Signals(number).name)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -43,11 +44,15 @@ class Role:
     log: Path
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start the process; its log goes on in the same file."""
+    def start(self, words: Sequence[str] = ()) -> None:
+        """Start the process, as `ottla run` or with other words for Python; its log goes on in the same file."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infra", "run", self.name], env=self.environment, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, *(words or ("-m", "infra", "run", self.name))],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def tell(self, number: Signals) -> None:
