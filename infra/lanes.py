@@ -31,6 +31,10 @@ class Watermark:
             raise ValueError(f"offset {offset} after {self._open[-1]}")
         self._open.append(offset)
 
+    def is_open(self, offset: int) -> bool:
+        """Tell whether the work on `offset` has begun and is not yet below the watermark."""
+        return offset in self._open
+
     def end(self, offset: int) -> bool:
         """Note that the work on `offset` is done; return whether `position` (the next offset to commit) moved."""
         self._ended.add(offset)
