@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(300), pytest.mark.asyncio
 
 ANSWERED_S = 90.0
 HISTORY_S = 60.0
-PARKED_MAX = 32
+PARKED_MAX = 4
 MODEL_DELAY_S = 0.05
 
 
