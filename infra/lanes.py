@@ -23,17 +23,22 @@ class Watermark:
     def __init__(self) -> None:
         self._open: deque[int] = deque()
         self._ended: set[int] = set()
+        self.first: int | None = None
+        self.newest = -1
         self.position: int | None = None
 
     def begin(self, offset: int) -> None:
         """Note that the work on `offset` starts; ValueError if it is not above all before it: delivery went back."""
-        if self._open and offset <= self._open[-1]:
-            raise ValueError(f"offset {offset} after {self._open[-1]}")
+        if offset <= self.newest:
+            raise ValueError(f"offset {offset} after {self.newest}")
+        self.newest = offset
+        if self.first is None:
+            self.first = offset
         self._open.append(offset)
 
-    def is_open(self, offset: int) -> bool:
-        """Tell whether the work on `offset` has begun and is not yet below the watermark."""
-        return offset in self._open
+    def has_begun(self, offset: int) -> bool:
+        """Tell whether `offset` lies between the first and the newest that were begun: it was among them, or is a gap."""
+        return self.first is not None and self.first <= offset <= self.newest
 
     def end(self, offset: int) -> bool:
         """Note that the work on `offset` is done; return whether `position` (the next offset to commit) moved."""

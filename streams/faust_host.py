@@ -69,15 +69,15 @@ class FaustHost:
             partition = self._partitions.get(message.partition)
             if partition is None:
                 partition = self._partitions[message.partition] = _Partition()
-            if partition.mark.is_open(message.offset):
-                # Faust fetches before it seeks to the committed offset, and then delivers what it had once more. The first is under
-                # way and its acknowledgement counts for both: Faust goes by offsets.
+            if partition.mark.has_begun(message.offset):
+                # Faust fetches before it seeks to the committed offset, and then delivers what it had once more. The first is done or
+                # under way, and its acknowledgement counts for both: Faust goes by offsets.
                 log.info("delivered twice", partition=message.partition, offset=message.offset)
                 continue
             try:
                 partition.mark.begin(message.offset)
             except ValueError as error:
-                # Faust would only restart its agent and go on behind the hole.
+                # It lies below all that was begun: what is acknowledged already would be committed over it. Starting again begins there.
                 ORDER_VIOLATIONS.labels(self._name).inc()
                 self._on_fatal(error)
                 return

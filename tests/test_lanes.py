@@ -44,6 +44,15 @@ class TestWatermark:
         with pytest.raises(ValueError, match="offset 3 after 3"):
             mark.begin(3)
 
+    def test_what_has_begun(self) -> None:
+        """Between the first and the newest everything has begun or is a gap; below and above nothing has."""
+        mark = Watermark()
+        assert not mark.has_begun(0)
+        for offset in (3, 5):
+            mark.begin(offset)
+        mark.end(3)
+        assert [mark.has_begun(offset) for offset in (2, 3, 4, 5, 6)] == [False, True, True, True, False]
+
     @pytest.mark.parametrize("seed", range(20))
     def test_any_order_of_ends(self, seed: int) -> None:
         """Whatever the order of ends, the position is one above the highest offset below which all ended."""

@@ -72,6 +72,17 @@ async def test_what_is_delivered_twice_is_handled_once() -> None:
     assert (stage.handled, delivery.acknowledged, delivery.errors) == ([2, 3, 1], [1, 2, 3], [])
 
 
+async def test_what_is_done_is_not_done_again() -> None:
+    """A repeat of what has been acknowledged already is passed over as well."""
+    stage, delivery = Stage(), Delivery()
+    host = delivery.host(stage)
+    await host.consume(delivery.events(5, 6))
+    await _idle()
+    await host.consume(delivery.events(5, 6, 7))
+    await _idle()
+    assert (stage.handled, delivery.acknowledged, delivery.errors) == ([5, 6, 7], [5, 6, 7], [])
+
+
 async def test_what_comes_too_late_stops_the_process() -> None:
     """An offset below what is under way, and not part of it, is a hole in the order: nothing after it is taken."""
     stage, delivery = Stage(), Delivery()
