@@ -62,6 +62,7 @@ def shared_environment(settings: Settings, roles: Sequence[Role]) -> dict[str, s
         "OTTLA_KAFKA": settings.kafka,
         "OTTLA_CASSANDRA": settings.cassandra,
         "OTTLA_WORKER": "ingress-1",
+        "OTTLA_SUPERVISED": "1",
         "PYTHONUNBUFFERED": "1",
     }
     for role in roles:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from infra.servers.address import resolve_servers
+from infra.servers.local import Servers
 from infra.servers.state import free_ports
 from infra.settings import Settings
+from tests.listening import listening
 
 
-def _ottla(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def _ottla(home: Path, *arguments: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "infra", *arguments]
-    variables = {**os.environ, "OTTLA_HOME": str(home), **environment}
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OTTLA_HOME": str(home), **environment}
+    return subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("role", ["ingress", "streams", "sinks"])
@@ -41,6 +43,47 @@ def test_unreachable_kafka_is_one_sentence(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.count("\n") == 1
     assert f"127.0.0.1:{port}" in ended.stderr
+
+
+@pytest.mark.parametrize("role", ["ingress", "streams", "sinks"])
+def test_a_role_with_an_unreachable_kafka_is_one_sentence(tmp_path: Path, role: str) -> None:
+    """A role that is run alone and whose Kafka nobody answers for ends with 1 and one sentence."""
+    kafka, port = free_ports(2)
+    ended = _ottla(tmp_path, "run", role, OTTLA_KAFKA=f"127.0.0.1:{kafka}", OTTLA_CASSANDRA=f"127.0.0.1:{kafka}", OTTLA_PORT=str(port))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("\n") == 1
+    assert f"127.0.0.1:{kafka}" in ended.stderr
+
+
+@pytest.mark.servers
+def test_sinks_with_an_unreachable_cassandra_are_one_sentence(tmp_path: Path, servers: Servers) -> None:
+    """Sinks whose Cassandra nobody answers for end with 1 and one sentence."""
+    (port,) = free_ports(1)
+    ended = _ottla(tmp_path, "run", "sinks", OTTLA_KAFKA=servers.kafka, OTTLA_CASSANDRA=f"127.0.0.1:{port}")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"Cassandra does not answer at 127.0.0.1:{port}: start it there, or correct OTTLA_CASSANDRA.\n"
+
+
+@pytest.mark.servers
+def test_a_taken_port_is_one_sentence(tmp_path: Path, servers: Servers) -> None:
+    """An ingress whose port somebody listens on ends with 1 and one sentence."""
+    with listening() as port:
+        ended = _ottla(tmp_path, "run", "ingress", OTTLA_KAFKA=servers.kafka, OTTLA_CASSANDRA=servers.cassandra, OTTLA_PORT=str(port))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("\n") == 1
+    assert f"127.0.0.1:{port}" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "run ingress", "run streams", "run sinks", "run simulator"])
+@pytest.mark.parametrize(("home", "env_file"), [("file/below", ""), ("home", "OTTLA_PORT 8000")])
+def test_a_home_or_env_file_that_cannot_be_used(tmp_path: Path, command: str, home: str, env_file: str) -> None:
+    """A home that cannot be written and a broken `.env` end every start with 2 and one sentence."""
+    (tmp_path / "file").touch()
+    (tmp_path / ".env").write_text(env_file)
+    ended = _ottla(tmp_path / home, *command.split(), folder=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("OTTLA_HOME=" if not env_file else ".env line 1")
 
 
 def test_settings_win_over_local_servers(tmp_path: Path) -> None:
