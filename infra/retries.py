@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,7 @@ log = structlog.get_logger()
 R = TypeVar("R")
 
 _JITTER = 0.2
+_TOLD_MAX = 100
 
 
 class AwayError(Exception):
@@ -30,6 +32,20 @@ class Patience:
     away_delay_s_max: float = 5.0
 
 
+# A dependency that is away is away for thousands of lanes at once: one of them says so, and again every few seconds.
+_TOLD_EVERY_S = 5.0
+_told_at_s: dict[str, float] = {}
+
+
+def _tell(error: str, *, what: str, attempts: int) -> None:
+    now = time.monotonic()
+    if now - _told_at_s.get(error, -_TOLD_EVERY_S) >= _TOLD_EVERY_S:
+        if len(_told_at_s) > _TOLD_MAX:
+            _told_at_s.clear()
+        _told_at_s[error] = now
+        log.warning("waiting for a dependency", what=what, error=error, attempts=attempts)
+
+
 async def with_retries(
     attempt: Callable[[], Awaitable[R]], *, patience: Patience, what: str, final: tuple[type[Exception], ...] = ()
 ) -> tuple[R, int]:
@@ -44,8 +60,7 @@ async def with_retries(
         except AwayError as error:
             away += 1
             delay = min(patience.away_delay_s * 2 ** min(away - 1, 10), patience.away_delay_s_max)
-            if away == 1 or away % 20 == 0:
-                log.warning("waiting for a dependency", what=what, error=str(error), attempts=away)
+            _tell(str(error), what=what, attempts=away)
         except final:
             raise
         except Exception as error:
