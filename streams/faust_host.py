@@ -72,7 +72,7 @@ class FaustHost:
             if partition.mark.has_begun(message.offset):
                 # Faust fetches before it seeks to the committed offset, and then delivers what it had once more. The first is done or
                 # under way, and its acknowledgement counts for both: Faust goes by offsets.
-                log.info("delivered twice", partition=message.partition, offset=message.offset)
+                log.debug("delivered twice", partition=message.partition, offset=message.offset)
                 continue
             try:
                 partition.mark.begin(message.offset)
