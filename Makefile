@@ -19,15 +19,15 @@ demo: setup ## real Kafka and Cassandra, 200 real conversations, a table and a p
 	@$(BIN)/ottla demo
 
 test: setup lint ## every check and every test, on real servers
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/.done
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
 
-lock: ## write the lock files again
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+lock: .venv/.done ## write the lock files again
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements.txt
 
 clean: ## stop what runs, forget all data
