@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import aiohttp
 import msgspec
 
 from infra.simulator.books import Arrival
@@ -105,7 +106,7 @@ class Driver:
             started = time.perf_counter()
             try:
                 status = await self._installation.post(body)
-            except OSError:
+            except (OSError, aiohttp.ClientError):
                 status = 0
             self.latencies_s.append(time.perf_counter() - started)
             self.posted += 1

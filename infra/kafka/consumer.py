@@ -207,6 +207,10 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         try:
             await self._handle([work.record for work in ours])
         except LostPartitionError:
+            # What comes behind it in the lane must not overtake it: nothing of this partition is handled until it is assigned again.
+            for work in ours:
+                if self._marks.get(work.source) is work.mark:
+                    del self._marks[work.source]
             return
         for work in ours:
             work.mark.end(work.record.offset)
@@ -239,6 +243,10 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     def _source(self, record: Record) -> TopicPartition:
         return TopicPartition(self._prefix + record.topic, record.partition)
+
+    def _is_claimed(self, claim: _Wanted) -> bool:
+        """Tell whether the partition is still the one the claim was made for: a commit may wait until after a rebalance."""
+        return claim.source in self._marks and claim.offset in self._claimed.get(claim.source, ())
 
     def _forget_claim(self, source: TopicPartition, offset: int) -> None:
         for claims in (self._claimed, self._inherited):
@@ -283,10 +291,10 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         for claim in held:
             if claim.granted.done():
                 continue
-            if committed:
-                claim.granted.set_result(started + CLAIM_S)
-            elif committed is None:
+            if committed is None or not self._is_claimed(claim):
                 _refuse(claim)
+            elif committed:
+                claim.granted.set_result(started + CLAIM_S)
             else:
                 postponed.append(claim)
         if postponed:
