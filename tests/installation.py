@@ -55,11 +55,6 @@ class Role:
                 start_new_session=True,
             )
 
-    def tell(self, number: Signals) -> None:
-        """Send a signal."""
-        assert self.process is not None
-        self.process.send_signal(number)
-
     async def end(self, number: Signals = Signals.SIGTERM, timeout_s: float = 15.0) -> int:
         """Send a signal and wait for the process's end; return its exit code."""
         assert self.process is not None
@@ -153,15 +148,6 @@ class Installation(Outside):
         if error is not None:
             for role in self.running.values():
                 sys.stderr.write(f"--- {role.name}\n{role.log.read_text(errors='replace')[-4000:]}\n")
-
-    async def twin(self, name: str) -> Role:
-        """Start a second process of a role, with an identity of its own, and wait until it is ready; it runs as `NAME-2`."""
-        twin = self._role(name)
-        twin.environment["OTTLA_WORKER"] = f"{name}-2"
-        twin.start()
-        self.running[f"{name}-2"] = twin
-        await self.ready(f"{name}-2")
-        return twin
 
     def _role(self, name: str) -> Role:
         settings = self.settings
