@@ -7,8 +7,7 @@ that carries the send's id and is settled by it, else it is recorded as unknown 
 """
 
 import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import aiohttp
@@ -26,6 +25,7 @@ from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
 from schemas.topics import DEAD_LETTERS, OUTBOUND, SENT, STATUS
 from sinks.base import Claims, Context
+from sinks.claimed_body import ClaimedBody
 from sinks.ledger import Ledger
 from sinks.pauses import Key, Pauses
 
@@ -53,28 +53,6 @@ class Attempted:
 
 
 _LEFT_CLAIMED = Attempted(answer=Answer(outcome=Outcome.UNKNOWN, error="claimed by a worker that left no outcome"))
-
-
-class _ClaimedBody:
-    """A request's body that is claimed at the last moment: when its connection is there and asks for it.
-
-    So hardly anything is claimed that has not left when a process dies, and what waits for a connection can still be somebody else's.
-    `left` says whether the body was given away: until then nothing was certainly sent, for a request without its body is none.
-    """
-
-    def __init__(self, body: bytes, *, claim: Callable[[], Awaitable[float]], begins: Callable[[], None]) -> None:
-        self._body = body
-        self._claim = claim
-        self._begins = begins
-        self.left = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body once; LostPartitionError if it is somebody else's to send."""
-        while time.monotonic() >= await self._claim():
-            continue  # granted too late, or we were paused meanwhile: others may have gone on
-        self._begins()
-        self.left = True
-        yield self._body
 
 
 class OutboundToPlatform:
@@ -212,12 +190,8 @@ class OutboundToPlatform:
         if self._session is None:
             raise RuntimeError("the sender was not started")
         url = f"{self._context.settings.whatsapp_api}/{request.path}"
-        headers = {
-            "Authorization": f"Bearer {self._token(outbound)}",
-            "Content-Type": "application/json",
-            "Content-Length": str(len(request.body)),
-        }
-        body = _ClaimedBody(request.body, claim=lambda: self._claim(record), begins=lambda: self._begins(record))
+        headers = {"Authorization": f"Bearer {self._token(outbound)}"}
+        body = ClaimedBody(request.body, claim=lambda: self._claim(record), begins=lambda: self._begins(record))
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 answer = await response.content.read(_ANSWER_BYTES_MAX)

@@ -1,9 +1,12 @@
 """What has begun to leave of the claims of one process: a file that outlives its kill, so that what never left need not be parked.
 
 A process killed with claims in hand leaves two kinds: effects that began, of which nobody can know how they ended, and claims whose
-commit was still on its way. The file names those that began. It counts only if nothing can have been lost of it or can be added to it:
-written since this machine started (what a killed process wrote stays, what a machine without power wrote may not), and its lock free,
-which the kernel holds for as long as that process lives, be it only paused. Otherwise every claim may have had its effect.
+commit was still on its way. The file names those that began. It counts only if nothing can have been lost of it: written since
+this machine started (what a killed process wrote stays, what a machine without power wrote may not). Otherwise all may have happened.
+
+A process that is only paused counts like a killed one: when others read its file its claims have run out, and it looks at the clock after
+it has noted that an effect begins and before the effect does. A lock, which the kernel holds for as long as a process lives, keeps its
+file from being cleaned away.
 """
 
 import contextlib
@@ -91,15 +94,12 @@ class Departures:
 
 
 def begun_by(folder: Path, token: str) -> frozenset[Place] | None:
-    """Return what had begun to leave when the process with this token died; None if that cannot be known."""
+    """Return what the process with this token had begun before its claims ran out; None if that cannot be known."""
     if not _TOKEN.fullmatch(token):
         return None
     path = folder / token
     try:
         with path.open(encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
-                return None
             boot, *lines = file.read().split("\n")
     except (OSError, ValueError):
         return None
