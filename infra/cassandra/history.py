@@ -1,6 +1,6 @@
 """What history looks like when it is read: the shapes of the HTTP contract, and how a row becomes one of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -50,7 +50,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One message with all its statuses; times are UTC in ISO 8601 with milliseconds.
 
     `platform_ids` are all that answers and statuses ever named for it: more than one means that it was sent twice. `settled` says that a
-    status told what the lost answer of an unknown send did not.
+    status told what the lost answer of an unknown send did not. `status` is the highest of all; in a group `participants` has that of
+    each participant that the platform told one of.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     hops: list[Hop]
     platform_ids: list[str]
     settled: bool
+    participants: dict[str, str] = {}
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +113,7 @@ def message_of(row: Row, statuses: Sequence[Row], platform_ids: Sequence[str]) -
         type=row["type"] or "",
         text=row["text"] or "",
         platform_id=platform_ids[0] if platform_ids else "",
-        status=_status(row, (each["status"] for each in told), settled=settled),
+        status=_status(row, told, taken=bool(platform_ids)),
         statuses=[_told(each) for each in told],
         raw=_position(row, "raw") or _position(row, "log"),
         kind=row["kind"] or "",
@@ -133,6 +135,7 @@ def message_of(row: Row, statuses: Sequence[Row], platform_ids: Sequence[str]) -
         hops=[*_hops(row), *(_arrival(each) for each in told)],
         platform_ids=list(platform_ids),
         settled=settled,
+        participants={name: _status(row, each, taken=True) for name, each in _by_participant(told).items()},
     )
 
 
@@ -148,10 +151,21 @@ def conversation_of(row: Row) -> Conversation:
     )
 
 
-def _status(row: Row, told: Iterable[str], *, settled: bool) -> str:
-    if row["kind"] == "send":
-        return highest("accepted" if settled else row["outcome"] or "queued", told)
-    return highest("accepted", told) if row["direction"] == "out" else "received"
+def _status(row: Row, told: Sequence[Row], *, taken: bool) -> str:
+    if row["direction"] == "in":
+        return "received"
+    # Whatever has an id of the platform was taken by it, also where our record of that is late, lost or of another try.
+    base = "accepted" if taken or row["kind"] != "send" else row["outcome"] or "queued"
+    return highest(base, (each["status"] for each in told))
+
+
+def _by_participant(told: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the statuses of each participant of a group; none of a message to one person."""
+    found: dict[str, list[Row]] = {}
+    for each in told:
+        if each["participant"]:
+            found.setdefault(each["participant"], []).append(each)
+    return found
 
 
 def _told(row: Row) -> Status:
