@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint clean lock
+.PHONY: setup demo test torture-bodies lint clean lock
 
 setup: .venv/.done ## .venv with the ottla command, and the servers' jars in a cache
 	@$(BIN)/ottla infra fetch
@@ -20,6 +20,9 @@ demo: setup ## real Kafka and Cassandra, 200 real conversations, a table and a p
 
 test: setup lint ## every check and every test, on real servers
 	@$(BIN)/pytest -n 2 --dist loadfile
+
+torture-bodies: setup ## a million generated and mutated webhook bodies
+	@$(BIN)/python -m tests.torture.bodies
 
 lint: .venv/.done
 	@$(BIN)/ruff check --quiet .
