@@ -85,6 +85,9 @@ class Settings(BaseSettings):
         "park", description="what becomes of a send whose answer was lost: parked and listed, or sent once more and marked"
     )
     unknown_wait: float = Field(60.0, ge=0, le=3600, description="seconds such a send waits for a status that settles it")
+    planned_after: float = Field(
+        30.0, ge=0, le=3600, description="seconds a send may wait in memory; one that waits longer goes to [ledger]"
+    )
     admin_key: SecretStr = Field(SecretStr(""), description="bearer key of the default tenant's and the admin API")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least severe log line shown")
 

@@ -5,6 +5,7 @@ An Idempotency-Key makes the id, so the same call again is the same send; withou
 
 import re
 import secrets
+from typing import Annotated, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -35,13 +36,15 @@ class Text(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SendRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The platform's own message object plus `account` and `priority`."""
+    """The platform's own message object plus `account`, `priority` and, for this send alone, the policy for a lost answer."""
 
     account: str
     to: str
     type: str
     text: Text
     priority: str = "normal"
+    unknown: Literal["", "park", "resend"] = ""
+    unknown_wait: Annotated[float, msgspec.Meta(ge=0, le=3600)] | None = None
 
 
 class UnusableError(ValueError):
@@ -60,7 +63,7 @@ async def post_message(request: Request) -> Response:
     except (BodyTooLargeError, BodyTooSlowError, UnusableError) as error:
         return problem(422, "Message not usable", str(error) or "The body is too large or too slow.")
     state = request.app.state
-    event = outbound_event(wanted, tables=state.config, cause=key or secrets.token_hex(16), now_ms=state.clock.now_ms())
+    event = outbound_event(wanted, tables=state.config, cause=key or secrets.token_hex(16), now_ms=state.clock.now_ms(), lookup=bool(key))
     return await queue(event, state.producer, state.queue_positions)
 
 
@@ -99,8 +102,8 @@ def read_send_request(body: bytes) -> SendRequest:
     return wanted
 
 
-def outbound_event(wanted: SendRequest, *, tables: ConfigTables, cause: str, now_ms: int) -> OutboundEvent:
-    """Return the event for a request; the id comes from the conversation and the cause alone."""
+def outbound_event(wanted: SendRequest, *, tables: ConfigTables, cause: str, now_ms: int, lookup: bool = False) -> OutboundEvent:
+    """Return the event for a request; the id comes from the conversation and the cause alone. `lookup`: the caller may use it again."""
     account = tables.account_by_phone_number_id(wanted.account)
     conversation = conversation_key(channel="wa", account=wanted.account, contact=wanted.to)
     return OutboundEvent(
@@ -116,6 +119,9 @@ def outbound_event(wanted: SendRequest, *, tables: ConfigTables, cause: str, now
         cause=cause,
         step="api",
         created_at=now_ms,
+        unknown=wanted.unknown,
+        unknown_wait=wanted.unknown_wait,
+        lookup=lookup,
     )
 
 

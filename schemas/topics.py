@@ -87,6 +87,16 @@ SENT = Topic(
     retention_ms=14 * DAY_MS,
     purpose="what became of each send: accepted, rejected or unknown, with the text that left",
 )
+LEDGER = Topic(
+    name="ledger",
+    key="conversation",
+    event="PlannedEvent",
+    producers=("sender",),
+    consumers=("sender",),
+    retention_ms=35 * DAY_MS,
+    record_bytes_max=2 * MIB,
+    purpose="sends that wait long: for a pause of their pair or number, for a status, or behind such a one",
+)
 DEAD_LETTERS = Topic(
     name="dead-letters",
     key="conversation",
@@ -139,7 +149,7 @@ CONVERSATIONS_CHANGELOG = Topic(
 )
 
 CONFIG_TOPICS = (TENANTS, ACCOUNTS, AGENTS)
-TOPICS = (RAW, STATUS, INBOUND, *OUTBOUND.values(), SENT, DEAD_LETTERS, *CONFIG_TOPICS, CONVERSATIONS_CHANGELOG)
+TOPICS = (RAW, STATUS, INBOUND, *OUTBOUND.values(), SENT, LEDGER, DEAD_LETTERS, *CONFIG_TOPICS, CONVERSATIONS_CHANGELOG)
 """Every topic of an installation."""
 
 

@@ -1,6 +1,6 @@
 """What a sink is, and what it is built from."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,7 @@ class Sink(Protocol):
     group: str
     topics: Sequence[Topic]
     batch_max: int
+    held_max: Mapping[str, int]  # how many records of a partition of these topics may be held; {} for no bound but the common one
 
     async def start(self) -> None:
         """Get ready for the first record; OttlaError if a dependency is missing."""

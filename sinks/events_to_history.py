@@ -4,7 +4,7 @@ Writing is idempotent and convergent (see history_rows), so nothing is read befo
 """
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import structlog
 
@@ -39,6 +39,7 @@ class History:
     group = NAME
     topics: Sequence[Topic] = (INBOUND, *OUTBOUND.values(), SENT, STATUS)
     batch_max = 100
+    held_max: Mapping[str, int] = {}
 
     def __init__(self, context: Context) -> None:
         self._settings = context.settings

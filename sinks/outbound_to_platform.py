@@ -1,32 +1,37 @@
-"""[outbound-*] and [status] -> platform -> [sent]: the sender. In order in each conversation, and nothing twice.
+"""[outbound-*] and [status] -> platform -> [sent], with [ledger] for what waits long: the sender. In order, and nothing twice.
 
 A send is claimed before its first byte leaves, so that no other worker, and not this one after a pause, can make it again. What was
 certainly not sent is tried again. A lost answer (and a claim that a former owner left without an outcome) is UNKNOWN: it waits for a status
 that carries the send's id and is settled by it, else it is recorded as unknown (`OTTLA_UNKNOWN=park`) or sent once more and marked
-(`resend`). The next message of the conversation waits for the one before it.
+(`resend`). The next message of the conversation waits for the one before it. What must wait longer than `OTTLA_PLANNED_AFTER` is
+written to [ledger], which the sender reads too, so that its record, and all that came after it in the partition, need not be held for it.
 """
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import aiohttp
+import msgspec
 import structlog
 
 from infra.kafka.consumer import LostPartitionError, Taken
 from infra.kafka.record import Record
 from infra.metrics import SEND_RETRIES, SENDS
-from infra.retries import Patience
+from infra.retries import Patience, with_retries
 from schemas.channels import CHANNELS
 from schemas.channels.base import Answer, Outcome, Pause, Request
 from schemas.codec import cloud_event_headers, decode, encode
 from schemas.events.dead_letter import DeadLetter, dead_letter_headers
 from schemas.events.outbound import OutboundEvent
+from schemas.events.planned import PlannedEvent
 from schemas.events.sent import SentEvent
-from schemas.topics import DEAD_LETTERS, OUTBOUND, SENT, STATUS
+from schemas.topics import DEAD_LETTERS, LEDGER, OUTBOUND, SENT, STATUS
 from sinks.base import Claims, Context
 from sinks.claimed_body import ClaimedBody
 from sinks.ledger import Ledger
+from sinks.ledger_reading import settlements, take
+from sinks.older_sends import OlderSends
 from sinks.pauses import Key, Pauses
 
 log = structlog.get_logger()
@@ -39,6 +44,7 @@ _CONNECTIONS_MAX = 512
 # A connection idle for longer may be closed by the other side just as we write: that reset would leave an UNKNOWN.
 _IDLE_S = 10.0
 _ANSWER_BYTES_MAX = 1 << 20
+_PLANS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,15 @@ class Attempted:
     resent: bool = False
 
 
+class _MustWaitError(Exception):
+    """The send must wait long; `unknown` is what is known of it if it was tried, then it waits `wait_s` seconds for a status."""
+
+    def __init__(self, unknown: Attempted | None = None, wait_s: float = 0.0) -> None:
+        super().__init__()
+        self.unknown = unknown
+        self.wait_s = wait_s
+
+
 _LEFT_CLAIMED = Attempted(answer=Answer(outcome=Outcome.UNKNOWN, error="claimed by a worker that left no outcome"))
 
 
@@ -59,15 +74,19 @@ class OutboundToPlatform:
     """The sender sink."""
 
     group = NAME
-    topics = (*OUTBOUND.values(), STATUS)
+    topics = (*OUTBOUND.values(), STATUS, LEDGER)
     batch_max = 1
+    # They wait, and are in the log: hold no more of them in memory than others leave room for.
+    held_max: Mapping[str, int] = {LEDGER.name: _PLANS_AT_ONCE}
 
     def __init__(self, context: Context, *, patience: Patience | None = None) -> None:
         self._context = context
         self._patience = patience or Patience()
+        self._planned_after_s = context.settings.planned_after
         self._chance = random.Random()  # noqa: S311  # jitter, no secret
         self._pauses = Pauses(context.clock, self._chance)
         self._ledger = Ledger()
+        self._older = OlderSends(context.settings)
         self._claims: Claims | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -76,8 +95,8 @@ class OutboundToPlatform:
         self._claims = claims
 
     def lane(self, record: Record) -> Hashable:
-        """Return the conversation; statuses have lanes of their own, for a send may wait for one."""
-        return (record.topic == STATUS.name, record.key)
+        """Return the conversation; statuses have lanes of their own, for a send may wait for one, and so have planned sends."""
+        return (record.topic if record.topic in {STATUS.name, LEDGER.name} else "", record.key)
 
     async def start(self) -> None:
         """Open the connection pool; nothing is asked of the platform."""
@@ -91,56 +110,124 @@ class OutboundToPlatform:
 
     async def taken(self, taken: Sequence[Taken]) -> None:
         """Learn what became of the sends of these partitions."""
-        await self._ledger.take(self._context.settings, taken)
+        await take(self._ledger, self._context.settings, taken, now_ms=self._context.clock.now_ms())
 
     async def stop(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+        await self._older.close()
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Send each record's message and record its outcome, or learn from a status; DecodeError for a record that is neither."""
         for record in records:
             if record.topic == STATUS.name:
-                self._ledger.note_statuses(record)
-                continue
-            outbound = decode(record.value, OutboundEvent)
-            if self._ledger.has_outcome(record.partition, outbound.id):
-                SENDS.labels("suppressed").inc()
-                continue
-            await self._send(record, outbound)
+                for send, platform_id in settlements(record.value):
+                    self._ledger.note_accepted(record.partition, send, platform_id)
+            elif record.topic == LEDGER.name:
+                await self._handle_planned(record)
+            else:
+                await self._handle_outbound(record)
 
-    async def _send(self, record: Record, outbound: OutboundEvent) -> None:
+    async def _handle_outbound(self, record: Record) -> None:
+        outbound = decode(record.value, OutboundEvent)
+        if self._ledger.has_plans(record) and not self._ledger.has_outcome(record.partition, outbound.id):
+            await self._plan(record, outbound, _MustWaitError())
+            return
+        async with self._ledger.alone_with(outbound.id):
+            if await self._has_outcome(record, outbound):
+                return
+            try:
+                await self._send(record, outbound, _LEFT_CLAIMED if self._ledger.was_claimed(record) else None, may_plan=True)
+            except _MustWaitError as wait:
+                await self._plan(record, outbound, wait)
+
+    async def _handle_planned(self, record: Record) -> None:
+        planned = decode(record.value, PlannedEvent)
+        outbound = planned.send
+        async with self._ledger.alone_with(outbound.id):
+            if not await self._has_outcome(record, outbound):
+                unknown, wait_s = None, None
+                if self._ledger.was_claimed(record):
+                    unknown = _LEFT_CLAIMED
+                elif planned.state == Outcome.UNKNOWN.value:
+                    answer = Answer(outcome=Outcome.UNKNOWN, error=planned.error)
+                    unknown, wait_s = Attempted(answer=answer, http_status=planned.http_status, tries=planned.attempts), planned.wait_s
+                await self._send(record, outbound, unknown, wait_s=wait_s, may_plan=False)
+        self._ledger.note_plan_ended(record)
+
+    async def _has_outcome(self, record: Record, outbound: OutboundEvent) -> bool:
+        """Tell whether the send had its outcome before: then nothing is left to do."""
+        known = self._ledger.has_outcome(record.partition, outbound.id)
+        since = self._ledger.since(record.partition) if outbound.lookup else self._ledger.may_be_older(record)
+        if not known and since is not None:
+            known, _ = await with_retries(
+                lambda: self._older.has_outcome(outbound.id, partition=record.partition, since=since),
+                patience=self._patience,
+                what=f"send {outbound.id}",
+            )
+        if known:
+            SENDS.labels("suppressed").inc()
+        return known
+
+    async def _plan(self, record: Record, outbound: OutboundEvent, wait: _MustWaitError) -> None:
+        """Write the send to [ledger]; from then on all of its conversation waits there, in order."""
+        event = PlannedEvent(send=outbound, state="planned", at=self._context.clock.now_ms())
+        if wait.unknown is not None:
+            event = msgspec.structs.replace(
+                event,
+                state=Outcome.UNKNOWN.value,
+                attempts=wait.unknown.tries,
+                http_status=wait.unknown.http_status,
+                error=wait.unknown.answer.error,
+                wait_s=wait.wait_s,
+            )
+        self._ledger.note_plan(record)
+        headers = cloud_event_headers(event_id=outbound.id, event_type="ottla.planned", source=NAME, time_ms=event.at)
+        await self._context.producer.send(LEDGER.name, key=record.key, value=encode(event), headers=headers, partition=record.partition)
+        SENDS.labels("planned").inc()
+
+    async def _send(
+        self, record: Record, outbound: OutboundEvent, unknown: Attempted | None, *, may_plan: bool, wait_s: float | None = None
+    ) -> None:
+        """Send until the outcome is known, or settle what is `unknown`, and record the outcome; _MustWaitError if it `may_plan`."""
         started_ms = self._context.clock.now_ms()
-        attempted = _LEFT_CLAIMED if self._ledger.was_claimed(record) else await self._attempt_until_known(record, outbound)
+        attempted = unknown or await self._attempt_until_known(record, outbound, may_plan=may_plan)
         if attempted.answer.outcome is Outcome.UNKNOWN:
-            attempted = await self._settle(record, outbound, attempted)
+            attempted = await self._settle(record, outbound, attempted, may_plan=may_plan, wait_s=wait_s)
         answer = attempted.answer
         # RETRY with the tries used up: certainly not sent, and nobody will try again.
         outcome = "rejected" if answer.outcome is Outcome.RETRY else answer.outcome.value
         sent = self._sent_event(outbound, attempted, outcome=outcome, started_ms=started_ms)
-        await self._record(record, sent)
-        self._ledger.note_outcome(record, outbound.id)
+        offset = await self._record(record, sent)
+        self._ledger.note_outcome(record, outbound.id, offset=offset, time_ms=sent.at)
         SENDS.labels(outcome).inc()
         if outcome != "accepted":
             log.warning("send not accepted", send=outbound.id, outcome=outcome, code=answer.error_code, error=answer.error)
         if outcome == "rejected":
             await self._dead_letter(record, attempted)
 
-    async def _settle(self, record: Record, outbound: OutboundEvent, attempted: Attempted) -> Attempted:
+    async def _settle(
+        self, record: Record, outbound: OutboundEvent, attempted: Attempted, *, may_plan: bool, wait_s: float | None
+    ) -> Attempted:
         """Wait for a status that tells what the answer did not; then park it, or send it once more if that is the policy."""
         settings = self._context.settings
-        platform_id = await self._ledger.settled(record.partition, outbound.id, timeout_s=settings.unknown_wait)
+        if wait_s is None:
+            wait_s = settings.unknown_wait if outbound.unknown_wait is None else outbound.unknown_wait
+        here_s = min(wait_s, self._planned_after_s) if may_plan else wait_s
+        platform_id = await self._ledger.settled(record.partition, outbound.id, timeout_s=here_s)
         if platform_id:
             answer = Answer(outcome=Outcome.ACCEPTED, platform_id=platform_id, error=attempted.answer.error)
             return replace(attempted, answer=answer, settled=True)
-        if settings.unknown == "park":
+        if here_s < wait_s:
+            raise _MustWaitError(attempted, wait_s - here_s)
+        if (outbound.unknown or settings.unknown) == "park":
             return attempted
-        again = await self._attempt_until_known(record, outbound)
+        again = await self._attempt_until_known(record, outbound, may_plan=False)
         return replace(again, tries=again.tries + attempted.tries, resent=True)
 
-    async def _attempt_until_known(self, record: Record, outbound: OutboundEvent) -> Attempted:
-        """Try until the send is accepted, rejected or unknown, or the tries are used up."""
+    async def _attempt_until_known(self, record: Record, outbound: OutboundEvent, *, may_plan: bool) -> Attempted:
+        """Try until the send is accepted, rejected or unknown, or the tries are used up; _MustWaitError if it `may_plan` and waits long."""
         request = CHANNELS[outbound.channel].build_request(outbound)
         keys: tuple[Key, ...] = (
             (Pause.PAIR, outbound.conversation),
@@ -148,7 +235,11 @@ class OutboundToPlatform:
             (Pause.APP, outbound.channel),
         )
         tries = 0
+        here_until = self._context.clock.monotonic() + self._planned_after_s
         while True:
+            # While the whole app waits nobody is held up by the others: then there is no need to plan.
+            if may_plan and self._context.clock.monotonic() + self._pauses.remaining_s(keys[:2]) > here_until:
+                raise _MustWaitError
             await self._pauses.wait(keys)
             status, answer = await self._attempt(record, outbound, request)
             if answer.outcome is Outcome.ACCEPTED:
@@ -235,9 +326,9 @@ class OutboundToPlatform:
             resent=attempted.resent,
         )
 
-    async def _record(self, record: Record, sent: SentEvent) -> None:
+    async def _record(self, record: Record, sent: SentEvent) -> int:
         headers = cloud_event_headers(event_id=sent.id, event_type="ottla.sent", source=NAME, time_ms=sent.at)
-        await self._context.producer.send(SENT.name, key=record.key, value=encode(sent), headers=headers)
+        return await self._context.producer.send(SENT.name, key=record.key, value=encode(sent), headers=headers)
 
     async def _dead_letter(self, record: Record, attempted: Attempted) -> None:
         answer = attempted.answer

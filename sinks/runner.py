@@ -60,6 +60,7 @@ class SinkHost:
             batch_max=sink.batch_max,
             taken=sink.taken,
             lane=sink.lane,
+            held_max=sink.held_max,
         )
         sink.hosted(self._consumer)
 

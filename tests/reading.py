@@ -35,3 +35,16 @@ async def wait_for_records(settings: Settings, topic: str, enough: Callable[[lis
             if enough(found):
                 return found
             await asyncio.sleep(0.2)
+
+
+async def committed(settings: Settings, group: str, topic: str) -> bool:
+    """Tell whether a group has committed every record of a topic that is in the log now."""
+    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=settings.topic_prefix + group, enable_auto_commit=False)
+    await reader.start()
+    try:
+        partitions = [TopicPartition(settings.topic_prefix + topic, number) for number in range(settings.partitions)]
+        reader.assign(partitions)
+        ends = await reader.end_offsets(partitions)
+        return all([(await reader.committed(each) or 0) >= ends[each] for each in partitions])
+    finally:
+        await reader.stop()

@@ -84,6 +84,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     `handle` gets records of one lane that had queued up (at most `batch_max`) and deals with their errors itself; one that escapes goes to
     `on_fatal`, and the offset stays where it is; LostPartitionError may escape and only drops the record. `taken`, if given, is awaited
     with the assigned partitions before any of their records is handled. `lane` says what shares a lane with what (by default: the key).
+    `held_max` bounds, for some topics, how many records of a partition may be held: then it is not read until some are done.
     `ready` is set once partitions (perhaps none) were assigned.
     """
 
@@ -99,6 +100,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         batch_max: int = 1,
         taken: OnTaken | None = None,
         lane: Callable[[Record], Hashable] = lambda record: record.key,
+        held_max: Mapping[str, int] | None = None,
     ) -> None:
         self._settings = settings
         self._prefix = settings.topic_prefix
@@ -108,6 +110,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._on_fatal = on_fatal
         self._taken = taken
         self._lane = lane
+        self._held_max = {self._prefix + topic: count for topic, count in (held_max or {}).items()}
         self._marks: dict[TopicPartition, Watermark] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._commit_lock = asyncio.Lock()
@@ -181,6 +184,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def _take(self) -> None:
         while True:
+            self._hold_back()
             fetched = await self._consumer.getmany(timeout_ms=1_000, max_records=1_000)
             if not fetched:
                 continue
@@ -198,6 +202,15 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                     mark.begin(record.offset)
                     work = _Work(_seen(record, topic), partition, mark)
                     await self._lanes.submit((partition.partition, self._lane(work.record)), work)
+
+    def _hold_back(self) -> None:
+        """Stop reading the partitions of which enough is held, and read on in the others."""
+        if not self._held_max:
+            return
+        for source in self._consumer.assignment():
+            mark = self._marks.get(source)
+            if mark is not None and source.topic in self._held_max:
+                (self._consumer.pause if mark.span >= self._held_max[source.topic] else self._consumer.resume)(source)
 
     async def _run_lane(self, batch: Sequence[_Work]) -> None:
         # What slipped into a lane while its partition was being taken away is its next owner's.

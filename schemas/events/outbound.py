@@ -11,6 +11,8 @@ class OutboundEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 
     `message` is the platform's own message object, such as `{"type":"text","text":{"body":"hello"}}`. `to` is the address exactly as the
     platform gave it or the caller wrote it, `to_kind` says what it is: phone, user (a business-scoped user id) or group.
+    `unknown` (park or resend) and `unknown_wait` (seconds) stand for OTTLA_UNKNOWN and OTTLA_UNKNOWN_WAIT where they are given. `lookup`:
+    its id may have been used long ago (it was made by a caller, or by something redriven), so an outcome is looked for in history too.
     """
 
     id: str
@@ -27,3 +29,6 @@ class OutboundEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     created_at: int
     agent: str = ""
     raw: RecordPosition | None = None
+    unknown: str = ""
+    unknown_wait: float | None = None
+    lookup: bool = False

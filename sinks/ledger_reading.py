@@ -1,0 +1,170 @@
+"""Fills the ledger from its logs when partitions are taken: [sent], [status], [ledger] and what the sender had not committed.
+
+[sent] and [status] are read from the time of the oldest outbound or planned record that was not committed, and a minute before: whatever
+may come a second time has its outcome or its status after that.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from infra.kafka.consumer import Taken
+from infra.settings import Settings
+from schemas.ids import read_callback_data
+from schemas.topics import LEDGER, OUTBOUND, SENT, STATUS
+from sinks.ledger import Ledger, Partition, Since
+
+log = structlog.get_logger()
+
+_MARGIN_MS = 60_000
+_POLL_MS = 2_000
+_SENDS = frozenset({*(topic.name for topic in OUTBOUND.values()), LEDGER.name})
+
+
+class _SentId(msgspec.Struct):
+    id: str
+
+
+class _StatusItem(msgspec.Struct):
+    id: str = ""
+    biz_opaque_callback_data: str = ""
+
+
+class _StatusChange(msgspec.Struct):
+    items: list[msgspec.Raw] = []
+
+
+class _StatusPart(msgspec.Struct):
+    changes: list[_StatusChange] = []
+
+
+async def take(ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, now_ms: int) -> None:
+    """Start the ledger afresh with these partitions and read what became of their sends; KafkaError if that cannot be read."""
+    sends = [each for each in taken if each.topic in _SENDS]
+    claimed = {(each.topic, each.partition, offset) for each in sends for offset in each.claims}
+    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False, auto_offset_reset="earliest")
+    await reader.start()
+    try:
+        reading = _Reading(reader, settings.topic_prefix, {each.partition for each in sends})
+        oldest_ms = await reading.oldest_uncommitted_ms(sends)
+        since_ms = max(0, min(now_ms, oldest_ms if oldest_ms is not None else now_ms) - _MARGIN_MS)
+        count = await reading.outcomes_and_settlements(since_ms)
+        await reading.plans([each for each in sends if each.topic == LEDGER.name])
+    finally:
+        await reader.stop()
+    ledger.begin(reading.partitions, claimed)
+    plans = sum(partition.plans.total() for partition in reading.partitions.values())
+    log.info("ledger read", partitions=sorted(reading.partitions), records=count, claimed=len(claimed), planned=plans)
+
+
+@dataclass
+class _Reading:
+    reader: AIOKafkaConsumer
+    prefix: str
+    numbers: set[int]
+
+    def __post_init__(self) -> None:
+        self.partitions = {number: Partition(Since(0, 0)) for number in self.numbers}
+
+    def _sources(self, *topics: str) -> list[TopicPartition]:
+        return [TopicPartition(self.prefix + topic, number) for topic in topics for number in self.numbers]
+
+    async def outcomes_and_settlements(self, since_ms: int) -> int:
+        """Read [sent] and [status] from a time on; return how many records that were."""
+        sources = self._sources(SENT.name, STATUS.name)
+        self.reader.assign(sources)
+        ends = await self.reader.end_offsets(sources)
+        found = await self.reader.offsets_for_times(dict.fromkeys(sources, since_ms))
+        starts = {source: ends[source] if (start := found[source]) is None else start.offset for source in sources}
+        for source in sources:
+            if source.topic == self.prefix + SENT.name:
+                self.partitions[source.partition].since = Since(starts[source], since_ms)
+        return await self._read(starts, ends, self._read_one)
+
+    async def plans(self, ledgers: Sequence[Taken]) -> None:
+        """Count the sends of each conversation that wait in [ledger]: every record of it that is not committed."""
+        committed = {TopicPartition(self.prefix + each.topic, each.partition): each.committed for each in ledgers}
+        sources = list(committed)
+        self.reader.assign(sources)
+        ends = await self.reader.end_offsets(sources)
+        beginnings = await self.reader.beginning_offsets(sources)
+
+        def count(source: TopicPartition, record: Any) -> None:
+            self.partitions[source.partition].plans[record.key or b""] += 1
+
+        await self._read({source: max(committed[source] or 0, beginnings[source]) for source in sources}, ends, count)
+
+    async def _read(
+        self, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int], take_one: Callable[[TopicPartition, Any], None]
+    ) -> int:
+        waiting = {source for source in starts if starts[source] < ends[source]}
+        if not waiting:
+            return 0
+        self.reader.assign(list(waiting))
+        for source in waiting:
+            self.reader.seek(source, starts[source])
+        count = 0
+        while waiting:
+            for source, records in (await self.reader.getmany(timeout_ms=_POLL_MS)).items():
+                for record in records:
+                    if record.offset < ends[source]:
+                        count += 1
+                        take_one(source, record)
+            waiting = {source for source in waiting if await self.reader.position(source) < ends[source]}
+            await asyncio.sleep(0)
+        return count
+
+    def _read_one(self, source: TopicPartition, record: Any) -> None:
+        partition = self.partitions[source.partition]
+        if source.topic == self.prefix + STATUS.name:
+            for send, platform_id in settlements(record.value):
+                partition.note_platform_id(send, platform_id)
+            return
+        send = msgspec.json.decode(record.value, type=_SentId).id
+        partition.note_outcome(send, offset=record.offset, time_ms=record.timestamp)
+
+    async def oldest_uncommitted_ms(self, taken: Sequence[Taken]) -> int | None:
+        """Return the timestamp of the oldest record of a send at or above the committed offsets; None if all is committed."""
+        committed = {TopicPartition(self.prefix + each.topic, each.partition): each.committed for each in taken}
+        sources = list(committed)
+        self.reader.assign(sources)
+        ends = await self.reader.end_offsets(sources)
+        beginnings = await self.reader.beginning_offsets(sources)
+        starts = {source: max(committed[source] or 0, beginnings[source]) for source in sources}
+        waiting = {source for source in sources if starts[source] < ends[source]}
+        if not waiting:
+            return None
+        self.reader.assign(list(waiting))
+        for source in waiting:
+            self.reader.seek(source, starts[source])
+        oldest: int | None = None
+        while waiting:
+            for source, records in (await self.reader.getmany(*waiting, timeout_ms=_POLL_MS)).items():
+                oldest = min(records[0].timestamp, oldest if oldest is not None else records[0].timestamp)
+                waiting.discard(source)
+                self.reader.pause(source)
+        return oldest
+
+
+def settlements(value: bytes) -> Iterable[tuple[str, str]]:
+    """Yield send id and platform id of each status in a record of [status] that carries our callback data."""
+    if b"o1." not in value:
+        return
+    try:
+        part = msgspec.json.decode(value, type=_StatusPart)
+    except (msgspec.DecodeError, RecursionError):
+        return
+    for change in part.changes:
+        for raw in change.items:
+            try:
+                item = msgspec.json.decode(raw, type=_StatusItem)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+            ours = read_callback_data(item.biz_opaque_callback_data)
+            if ours is not None and item.id:
+                yield ours[0], item.id

@@ -1,0 +1,60 @@
+"""The ledger's memory: what it holds, what it forgets, and that it knows which."""
+
+import asyncio
+
+from infra.kafka.record import Record
+from sinks.ledger import REMEMBERED_MAX, Ledger, Partition, Since
+
+
+def record(offset: int = 0, *, key: bytes = b"wa:1:2", topic: str = "outbound-high", at_ms: int = 1_000_000) -> Record:
+    return Record(topic=topic, partition=0, offset=offset, key=key, value=b"", headers=[], timestamp_ms=at_ms)
+
+
+def test_what_is_forgotten_may_be_older() -> None:
+    """A full memory forgets its oldest outcome and says from where on it is whole; later records need no look into history."""
+    ledger = Ledger()
+    ledger.begin({0: Partition(Since(0, 0))}, set())
+    assert ledger.may_be_older(record()) is None
+    for number in range(REMEMBERED_MAX + 1):
+        ledger.note_outcome(record(number), f"send {number}", offset=number, time_ms=2_000_000 + number)
+    assert not ledger.has_outcome(0, "send 0")
+    assert ledger.has_outcome(0, "send 1")
+    assert ledger.may_be_older(record(at_ms=1_999_000)) == Since(1, 2_000_000)
+    assert ledger.may_be_older(record(at_ms=2_100_000)) is None
+
+
+def test_plans_are_counted_by_conversation() -> None:
+    """While one of a conversation waits, all of it does; others do not."""
+    ledger = Ledger()
+    ledger.note_plan(record())
+    ledger.note_plan(record())
+    ledger.note_plan_ended(record(topic="ledger"))
+    assert ledger.has_plans(record())
+    assert not ledger.has_plans(record(key=b"wa:1:3"))
+    ledger.note_plan_ended(record(topic="ledger"))
+    assert not ledger.has_plans(record())
+
+
+async def test_a_send_is_in_one_lane_at_a_time() -> None:
+    """It may stand in [outbound-*] and in [ledger]: the second lane waits for the first, another send does not."""
+    ledger, steps = Ledger(), list[str]()
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        async with ledger.alone_with("a"):
+            inside.set()
+            await leave.wait()
+            steps.append("first")
+
+    async def second() -> None:
+        async with ledger.alone_with("a"):
+            steps.append("second")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(first())
+        await inside.wait()
+        group.create_task(second())
+        async with ledger.alone_with("b"):
+            steps.append("other")
+        leave.set()
+    assert steps == ["other", "first", "second"]
