@@ -6,6 +6,8 @@ Wall time stamps events; monotonic time measures waits, because a wall clock may
 import time
 from typing import Protocol
 
+from infra.fault_points import clock_offset_ms
+
 
 class Clock(Protocol):
     """What a part that needs time is given."""
@@ -22,7 +24,7 @@ class SystemClock:
 
     def now_ms(self) -> int:
         """Wall time, milliseconds since 1970 UTC."""
-        return time.time_ns() // 1_000_000
+        return time.time_ns() // 1_000_000 + clock_offset_ms()
 
     def monotonic(self) -> float:
         """Seconds that never step back."""

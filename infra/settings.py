@@ -26,7 +26,7 @@ from infra.errors import UsageError
 PREFIX = "OTTLA_"
 _MADE_ON_FIRST_RUN = ("whatsapp_app_secret", "whatsapp_verify_token", "whatsapp_token", "admin_key")
 _PASSED_BETWEEN_PROCESSES = frozenset(
-    {"OTTLA_LOG_STYLE", "OTTLA_READY_URLS", "OTTLA_SIMULATOR_FAULTS", "OTTLA_SIMULATOR_PORT", "OTTLA_SUPERVISED"}
+    {"OTTLA_LOG_STYLE", "OTTLA_READY_URLS", "OTTLA_SIMULATOR_FAULTS", "OTTLA_SIMULATOR_PORT", "OTTLA_SUPERVISED", "OTTLA_TEST_FAULTS"}
 )
 """Variables that `ottla up` and tests hand to the processes they start; nobody sets them by hand."""
 

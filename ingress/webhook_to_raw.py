@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from infra.clock import Clock
+from infra.fault_points import point, without
 from infra.kafka.producer import ProduceError, Producer, settle
 from infra.metrics import WEBHOOK_SECONDS, WEBHOOKS
 from ingress.problems import problem
@@ -93,11 +94,13 @@ class WebhookToRaw:
             parts = await self._split(body, received_at_ms)
         except BodyRefusedError as error:
             return problem(400, "Not JSON", str(error))
+        point("ingress.before_produce")
         try:
             await self._store(parts, received_at_ms)
         except (ProduceError, TimeoutError) as error:
             log.warning("webhook not stored", error=str(error) or "no acknowledgement in time", parts=len(parts))
             return problem(503, "Not stored", "The log did not acknowledge in time; send the webhook again.", {"Retry-After": "5"})
+        point("ingress.produced")
         return Response(status_code=200)
 
     async def _split(self, body: bytes, received_at_ms: int) -> list[Part]:
@@ -117,7 +120,8 @@ class WebhookToRaw:
                     queued.append(self._produce(part, received_at_ms))  # noqa: PERF401  # the first ones count if a later one fails
             finally:
                 # Also when the queue is full half-way: no acknowledgement may be left unread.
-                await settle(queued)
+                if not without("acknowledged"):
+                    await settle(queued)
 
     def _produce(self, part: Part, received_at_ms: int) -> asyncio.Future[int]:
         headers = cloud_event_headers(

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
+from infra.fault_points import point
+
 
 class ClaimedBody(aiohttp.Payload):
     """A request's body that is claimed at the last moment: when its connection is there and asks for it.
@@ -23,10 +25,12 @@ class ClaimedBody(aiohttp.Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Write the body once; LostPartitionError if it is somebody else's to send."""
+        point("sender.before_claim")
         until = 0.0
         while time.monotonic() >= until:  # granted too late, or we were paused meanwhile: others may have gone on
             until = await self._claim()
             self._begins()
+            point("sender.leaving")
         # Nothing may come between the look at the clock and the bytes: a pause there lets them leave after others went on.
         self.left = True
         await writer.write(self._value)

@@ -11,6 +11,7 @@ import structlog
 from infra.cassandra.rows import Row, write_rows
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.errors import OttlaError
+from infra.fault_points import point
 from infra.kafka.consumer import Taken
 from infra.kafka.record import Record
 from schemas.codec import DecodeError
@@ -76,8 +77,11 @@ class History:
         rows, refused, reason = _rows_of(records)
         rows = [row for row in rows if row.table not in WRITTEN_ONCE or _identity(row) not in self._written]
         cassandra = await self._connected_or_away()
+        point("history.before_rows")
         await write_rows(cassandra, [row for row in rows if row.table in INDEX_TABLES])
+        point("history.index_written")
         await write_rows(cassandra, [row for row in rows if row.table not in INDEX_TABLES])
+        point("history.rows_written")
         self._remember(rows)
         if refused:
             raise UndecodableError(reason, refused)

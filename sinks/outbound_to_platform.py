@@ -7,6 +7,7 @@ that carries the send's id and is settled by it, else it is recorded as unknown 
 written to [ledger], which the sender reads too, so that its record, and all that came after it in the partition, need not be held for it.
 """
 
+import math
 import random
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import aiohttp
 import msgspec
 import structlog
 
+from infra.fault_points import point, without
 from infra.kafka.consumer import LostPartitionError, Taken
 from infra.kafka.record import Record
 from infra.metrics import SEND_RETRIES, SENDS
@@ -183,8 +185,10 @@ class OutboundToPlatform:
                 wait_s=wait.wait_s,
             )
         self._ledger.note_plan(record)
+        point("sender.before_plan")
         headers = cloud_event_headers(event_id=outbound.id, event_type="ottla.planned", source=NAME, time_ms=event.at)
         await self._context.producer.send(LEDGER.name, key=record.key, value=encode(event), headers=headers, partition=record.partition)
+        point("sender.planned")
         SENDS.labels("planned").inc()
 
     async def _send(
@@ -200,6 +204,7 @@ class OutboundToPlatform:
         outcome = "rejected" if answer.outcome is Outcome.RETRY else answer.outcome.value
         sent = self._sent_event(outbound, attempted, outcome=outcome, started_ms=started_ms)
         offset = await self._record(record, sent)
+        point("sender.outcome_recorded")
         self._ledger.note_outcome(record, outbound.id, offset=offset, time_ms=sent.at)
         SENDS.labels(outcome).inc()
         if outcome != "accepted":
@@ -211,6 +216,7 @@ class OutboundToPlatform:
         self, record: Record, outbound: OutboundEvent, attempted: Attempted, *, may_plan: bool, wait_s: float | None
     ) -> Attempted:
         """Wait for a status that tells what the answer did not; then park it, or send it once more if that is the policy."""
+        point("sender.waiting_for_status")
         settings = self._context.settings
         if wait_s is None:
             wait_s = settings.unknown_wait if outbound.unknown_wait is None else outbound.unknown_wait
@@ -257,7 +263,11 @@ class OutboundToPlatform:
     async def _claim(self, record: Record) -> float:
         if self._claims is None:
             raise RuntimeError("nobody hosts the sender")
-        return await self._claims.claim(record)
+        if without("claim"):
+            return math.inf
+        until = await self._claims.claim(record)
+        point("sender.claimed")
+        return math.inf if without("claim-time") else until
 
     def _begins(self, record: Record) -> None:
         if self._claims is not None:
@@ -286,6 +296,7 @@ class OutboundToPlatform:
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 answer = await response.content.read(_ANSWER_BYTES_MAX)
+                point("sender.answered")
                 return response.status, CHANNELS[outbound.channel].read_answer(response.status, answer, response.headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error.__cause__, LostPartitionError):
@@ -342,7 +353,9 @@ class OutboundToPlatform:
             attempts=attempted.tries,
             at=self._context.clock.now_ms(),
         )
+        point("sender.before_dead_letter")
         await self._context.producer.send(DEAD_LETTERS.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
+        point("sender.dead_letter_written")
 
 
 def build(context: Context) -> OutboundToPlatform:

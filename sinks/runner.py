@@ -14,6 +14,7 @@ import sinks
 from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import UsageError
+from infra.fault_points import point
 from infra.kafka.consumer import LaneConsumer, LostPartitionError
 from infra.kafka.producer import ProduceError, Producer
 from infra.kafka.record import Record
@@ -119,7 +120,9 @@ class SinkHost:
             at=self._context.clock.now_ms(),
             stack="".join(traceback.format_exception(error)),
         )
+        point("sinks.before_dead_letter")
         await self._context.producer.send(DEAD_LETTERS_TOPIC.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
+        point("sinks.dead_letter_written")
         DEAD_LETTERS.labels(letter.stage, letter.cause).inc()
         EVENTS.labels(letter.stage, "dead-letter").inc()
         log.error("dead letter", stage=letter.stage, cause=letter.cause, error=letter.error, topic=record.topic, offset=record.offset)

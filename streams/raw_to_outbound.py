@@ -16,6 +16,7 @@ import structlog
 
 from infra.clock import Clock
 from infra.config_tables import ConfigTables
+from infra.fault_points import point, without
 from infra.kafka.producer import Producer, settle
 from infra.kafka.record import Record
 from infra.metrics import DEAD_LETTERS, EVENT_SECONDS, EVENTS
@@ -114,6 +115,7 @@ class RawToOutbound:
             await self._dead_letter(record, owned, self._letter(record, cause="undecodable", error=error, attempts=1))
             await self._write_row(record, owned, row, ids=[], turns=[])
             return
+        point("streams.decoded")
         whose = configured(self._config.account_by_phone_number_id(part.account), self._config.agents, default_kind=self._default_kind)
         work = _Work(record=record, part=part, channel=channel, whose=whose, row=row, started_ms=started_ms)
         for item in channel.parse(part):
@@ -135,7 +137,9 @@ class RawToOutbound:
         work.ids.append(item.id)
         outcome, reason, send, text = decision.action.value, decision.reason, None, ""
         if decision.action is Action.ANSWER:
+            point("streams.before_agent")
             text, step, failure = await self._reply(work, item)
+            point("streams.answered")
             send = self._outbound(work, item, text=text, step=step)
             if failure is not None:
                 outcome, reason, work.lost = "failed", failure.cause, failure
@@ -143,12 +147,16 @@ class RawToOutbound:
             outcome = "failed"
             work.lost = self._letter(work.record, cause=decision.reason, error=ValueError("no conversation it belongs to"), attempts=1)
         work.turns += turns_of(item, text)
+        point("streams.before_outputs")
         self._check(owned)
-        await settle(self._outputs(work, item, outcome=outcome, reason=reason, send=send))
+        outputs = self._outputs(work, item, outcome=outcome, reason=reason, send=send)
+        if not without("outputs"):
+            await settle(outputs)
+        point("streams.outputs_acknowledged")
 
     def _known(self, work: _Work, item: Item) -> bool:
         record = work.record
-        return is_known(
+        return not without("dedupe") and is_known(
             work.row,
             record.key,
             item.id,
@@ -260,7 +268,9 @@ class RawToOutbound:
     async def _dead_letter(self, record: Record, owned: Callable[[], bool], letter: DeadLetter) -> None:
         """Write a dead letter and wait for it; if it cannot be written the stage stops rather than lose the event."""
         self._check(owned)
+        point("streams.before_dead_letter")
         await self._producer.send(DEAD_LETTERS_TOPIC.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
+        point("streams.dead_letter_written")
         DEAD_LETTERS.labels(STAGE, letter.cause).inc()
 
     @staticmethod

@@ -11,6 +11,7 @@ from typing import Any
 
 import faust
 
+from infra.fault_points import point
 from infra.kafka.producer import Producer
 from schemas.topics import CONVERSATIONS_CHANGELOG
 from streams.rows import offset_done
@@ -59,6 +60,7 @@ class ConversationTable:
     async def put(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Write a row, or with None forget it: first the log, acknowledged, then the local store. ProduceError if the log does not."""
         offset = await self._producer.send(CONVERSATIONS_CHANGELOG.name, key=key, value=value, partition=partition)
+        point("streams.row_logged")
         store = self._table.data._db_for_partition(partition)  # noqa: SLF001  # see above
         if value is None:
             store.delete(key)

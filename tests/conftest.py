@@ -40,8 +40,13 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def settings(servers: Servers, tmp_path: Path) -> Settings:
     """Give settings on the real servers with topics, keyspace and home of this test alone."""
+    return settings_on(servers, tmp_path)
+
+
+def settings_on(servers: Servers, home: Path) -> Settings:
+    """Return settings with topics and keyspace that nobody else has."""
     own = uuid.uuid4().hex[:8]
-    return _settings(tmp_path, kafka=servers.kafka, cassandra=servers.cassandra).model_copy(
+    return _settings(home, kafka=servers.kafka, cassandra=servers.cassandra).model_copy(
         update={"topic_prefix": f"t{own}-", "keyspace": f"t{own}"}
     )
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -15,7 +16,9 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
+import psutil
 
+from infra.fault_points import VARIABLE
 from infra.kafka.admin import create_topics
 from infra.settings import Settings
 from infra.simulator.model import SimulatedModel
@@ -54,6 +57,34 @@ class Role:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def arm(self, words: str) -> None:
+        """Give a breakable role words of `infra.fault_points`; it reads them the next time it looks. Without words: nothing breaks."""
+        draft = self.faults.with_suffix(".draft")
+        draft.write_text(words)
+        draft.replace(self.faults)
+
+    @property
+    def faults(self) -> Path:
+        """Where a breakable role's words are."""
+        return self.log.with_name(f"{self.environment['OTTLA_WORKER']}.faults")
+
+    def tell(self, number: Signals) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def ended(self, timeout_s: float) -> int:
+        """Wait for the process's end; return its exit code. subprocess.TimeoutExpired if it goes on."""
+        assert self.process is not None
+        return await asyncio.to_thread(self.process.wait, timeout_s)
+
+    async def stopped(self, timeout_s: float) -> None:
+        """Wait until the process is paused by SIGSTOP; TimeoutError if it is not."""
+        assert self.process is not None
+        async with asyncio.timeout(timeout_s):
+            while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0.02)
 
     async def end(self, number: Signals = Signals.SIGTERM, timeout_s: float = 15.0) -> int:
         """Send a signal and wait for the process's end; return its exit code."""
@@ -122,11 +153,17 @@ class Outside:
 
 @dataclass
 class Installation(Outside):
-    """Roles of one test, and what is around them; an async context manager. `environment` goes to the roles on top of ours."""
+    """Roles of one test, and what is around them; an async context manager. `environment` goes to the roles on top of ours.
+
+    `breakable` roles obey `Role.arm`; `supervised` ones are started again whenever they end, as a supervisor does.
+    """
 
     environment: dict[str, str] = field(default_factory=dict)
     roles: tuple[str, ...] = ROLES
     with_model: bool = True
+    breakable: bool = False
+    supervised: bool = False
+    _supervisor: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self.settings.home.mkdir(parents=True, exist_ok=True)
@@ -137,25 +174,46 @@ class Installation(Outside):
             for role in self.running.values():
                 role.start()
             await asyncio.gather(*(self.ready(name) for name in self.roles))
+            if self.supervised:
+                self._supervisor = asyncio.create_task(self._supervise(), name="supervisor")
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
         return self
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._supervisor
         await asyncio.gather(*(role.end(signal.SIGKILL) for role in self.running.values()))
         await self.finish()
         if error is not None:
             for role in self.running.values():
                 sys.stderr.write(f"--- {role.name}\n{role.log.read_text(errors='replace')[-4000:]}\n")
 
-    def _role(self, name: str) -> Role:
+    async def twin(self, name: str) -> Role:
+        """Start a second process of a role, with an identity of its own, and wait until it is ready; it runs as `NAME-2`."""
+        twin = self._role(name, number=2)
+        twin.start()
+        self.running[f"{name}-2"] = twin
+        await self.ready(f"{name}-2")
+        return twin
+
+    async def _supervise(self) -> None:
+        while True:
+            for role in self.running.values():
+                if role.process is not None and role.process.poll() is not None:
+                    role.start()
+            await asyncio.sleep(0.1)
+
+    def _role(self, name: str, number: int = 1) -> Role:
         settings = self.settings
         port = self.port if name == "ingress" else free_port()
         environment = {
             **self.outside_environment(),
             "OTTLA_METRICS_PORT": str(port),
-            "OTTLA_WORKER": f"{name}-1",
+            "OTTLA_WORKER": f"{name}-{number}",
             "OTTLA_KAFKA": settings.kafka,
             "OTTLA_CASSANDRA": settings.cassandra,
             "OTTLA_KEYSPACE": settings.keyspace,
@@ -166,7 +224,10 @@ class Installation(Outside):
         }
         if self.with_model:
             environment["OTTLA_AI_URL"] = self.model.api_url
-        return Role(name, environment | self.environment, port, settings.home / f"{name}.log")
+        role = Role(name, environment | self.environment, port, settings.home / f"{name}.log")
+        if self.breakable:
+            role.environment.setdefault(VARIABLE, f"file={role.faults} block=10")
+        return role
 
     async def ready(self, name: str) -> None:
         """Wait until a role says that it is ready; AssertionError if it ends or takes over a minute."""
@@ -174,7 +235,8 @@ class Installation(Outside):
         async with asyncio.timeout(READY_S):
             while True:
                 assert role.process is not None
-                assert role.process.poll() is None, f"{name} ended: {role.log.read_text(errors='replace')[-2000:]}"
+                if not self.supervised:
+                    assert role.process.poll() is None, f"{name} ended: {role.log.read_text(errors='replace')[-2000:]}"
                 if await self.says_ready(role.port):
                     return
                 await asyncio.sleep(0.05)

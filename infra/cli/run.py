@@ -27,13 +27,13 @@ _ON_CASSANDRA = frozenset({"sinks"})
 def command(role: str, names: tuple[str, ...]) -> None:
     """Run one ROLE until SIGTERM: ingress, streams, sinks (all, or those named), or simulator (a platform to try with)."""
     settings = load_settings()
+    configure_logging(settings.log_level, role=role)
     if _ROLES[role]:
         settings = resolve_servers(settings)
         # Under `up`, which has looked itself, a server may be away for a moment: then the role waits or is started again.
         if "OTTLA_SUPERVISED" not in os.environ:
             needed = settings if role in _ON_CASSANDRA else settings.model_copy(update={"cassandra": ""})
             asyncio.run(check_servers(needed))
-    configure_logging(settings.log_level, role=role)
     module = f"infra.{role}.run" if role == "simulator" else f"{role}.run"
     try:
         entry = importlib.import_module(module)

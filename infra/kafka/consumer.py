@@ -23,6 +23,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalOperation, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from infra.fault_points import point, without
 from infra.kafka.claims import CLAIMS_MAX, Claims, ClaimsError, decode_claims, encode_claims
 from infra.kafka.departures import Departures, Place, begun_by
 from infra.kafka.record import Record
@@ -327,16 +328,18 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                     offsets[partition] = OffsetAndMetadata(floor, encode_claims(floor, self._open_claims(partition, floor)))
             if not offsets:
                 return True
+            point("consumer.before_commit")
             try:
                 await self._consumer.commit(offsets)
             except (CommitFailedError, IllegalStateError, IllegalOperation):
                 # The partitions went to somebody else in the meantime: they repeat what was not committed, by its ids harmlessly.
                 log.info("commit refused, partitions moved", group=self._group)
-                return None
+                return True if without("fence") else None
             except KafkaError as error:
                 self._claims_changed |= changed
                 log.warning("commit failed, will be repeated", group=self._group, error=str(error))
                 return False
+            point("consumer.committed")
             self._committed.update((partition, each.offset) for partition, each in offsets.items())
             return True
 

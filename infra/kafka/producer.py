@@ -15,6 +15,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as ConfluentProducer
 
+from infra.fault_points import record_timestamp_ms
 from infra.settings import Settings
 from schemas.codec import Headers
 from schemas.topics import RECORD_BYTES_MAX
@@ -104,7 +105,9 @@ class Producer:
             self._delivered.append((future, error, message.offset()))
 
         try:
-            self._client.produce(self._prefix + topic, value, key, partition, on_delivery=delivered, headers=headers or [])
+            self._client.produce(
+                self._prefix + topic, value, key, partition, on_delivery=delivered, headers=headers or [], timestamp=record_timestamp_ms()
+            )
         except BufferError:
             raise ProduceError("the producer's queue is full") from None
         except KafkaException as error:
