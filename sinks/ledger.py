@@ -99,14 +99,10 @@ class Ledger:
         """Tell whether this send is remembered with an outcome."""
         return self.partition(partition).has_outcome(send)
 
-    def may_be_older(self, record: Record) -> Since | None:
-        """Return from where on outcomes are remembered, if this record's may lie before that; None if it would be remembered."""
-        since = self.partition(record.partition).since
-        return since if record.timestamp_ms < since.time_ms + _CLOCKS_APART_MS else None
-
-    def since(self, partition: int) -> Since:
-        """Return from where on outcomes are remembered."""
-        return self.partition(partition).since
+    def may_be_older(self, partition: int, *, caused_at_ms: int) -> Since | None:
+        """Return from where on outcomes are remembered, if that of a send caused at that time may lie before it; None if it cannot."""
+        since = self.partition(partition).since
+        return since if since.offset and caused_at_ms < since.time_ms + _CLOCKS_APART_MS else None
 
     def was_claimed(self, record: Record) -> bool:
         """Tell whether a former owner claimed this record and left no outcome: it may have been sent."""

@@ -1,7 +1,9 @@
 """Fills the ledger from its logs when partitions are taken: [sent], [status], [ledger] and what the sender had not committed.
 
 [sent] and [status] are read from the time of the oldest outbound or planned record that was not committed, and a minute before: whatever
-may come a second time has its outcome or its status after that.
+may come a second time from the offsets has its outcome or its status after that. What streams write a second time after a crash of theirs
+may be much older, so of [sent] the newest 2,000 records of each partition are read at least, and what was caused before those is looked up
+in history.
 """
 
 import asyncio
@@ -24,6 +26,7 @@ log = structlog.get_logger()
 
 _MARGIN_MS = 60_000
 _POLL_MS = 2_000
+_READ_MIN = 2_000
 _SENDS = frozenset({*(topic.name for topic in OUTBOUND.values()), LEDGER.name})
 
 
@@ -85,9 +88,9 @@ class _Reading:
         ends = await self.reader.end_offsets(sources)
         found = await self.reader.offsets_for_times(dict.fromkeys(sources, since_ms))
         starts = {source: ends[source] if (start := found[source]) is None else start.offset for source in sources}
-        for source in sources:
-            if source.topic == self.prefix + SENT.name:
-                self.partitions[source.partition].since = Since(starts[source], since_ms)
+        for source, beginning in (await self.reader.beginning_offsets(self._sources(SENT.name))).items():
+            starts[source] = max(beginning, min(starts[source], ends[source] - _READ_MIN))
+            self.partitions[source.partition].since = Since(starts[source], since_ms)
         return await self._read(starts, ends, self._read_one)
 
     async def plans(self, ledgers: Sequence[Taken]) -> None:
@@ -129,6 +132,8 @@ class _Reading:
             for send, platform_id in settlements(record.value):
                 partition.note_platform_id(send, platform_id)
             return
+        if record.offset == partition.since.offset:
+            partition.since = Since(record.offset, min(record.timestamp, partition.since.time_ms))
         send = msgspec.json.decode(record.value, type=_SentId).id
         partition.note_outcome(send, offset=record.offset, time_ms=record.timestamp)
 

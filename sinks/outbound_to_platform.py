@@ -161,7 +161,8 @@ class OutboundToPlatform:
     async def _has_outcome(self, record: Record, outbound: OutboundEvent) -> bool:
         """Tell whether the send had its outcome before: then nothing is left to do."""
         known = self._ledger.has_outcome(record.partition, outbound.id)
-        since = self._ledger.since(record.partition) if outbound.lookup else self._ledger.may_be_older(record)
+        caused_at_ms = 0 if outbound.lookup else min(record.timestamp_ms, outbound.caused_at or record.timestamp_ms)
+        since = self._ledger.may_be_older(record.partition, caused_at_ms=caused_at_ms)
         if not known and since is not None:
             known, _ = await with_retries(
                 lambda: self._older.has_outcome(outbound.id, partition=record.partition, since=since),
@@ -202,6 +203,10 @@ class OutboundToPlatform:
         answer = attempted.answer
         # RETRY with the tries used up: certainly not sent, and nobody will try again.
         outcome = "rejected" if answer.outcome is Outcome.RETRY else answer.outcome.value
+        if outcome == "rejected":
+            # Certainly not sent, so after a crash from here on it is tried again; who finds an outcome does nothing any more.
+            self._unclaim(record)
+            await self._dead_letter(record, attempted)
         sent = self._sent_event(outbound, attempted, outcome=outcome, started_ms=started_ms)
         offset = await self._record(record, sent)
         point("sender.outcome_recorded")
@@ -209,8 +214,6 @@ class OutboundToPlatform:
         SENDS.labels(outcome).inc()
         if outcome != "accepted":
             log.warning("send not accepted", send=outbound.id, outcome=outcome, code=answer.error_code, error=answer.error)
-        if outcome == "rejected":
-            await self._dead_letter(record, attempted)
 
     async def _settle(
         self, record: Record, outbound: OutboundEvent, attempted: Attempted, *, may_plan: bool, wait_s: float | None

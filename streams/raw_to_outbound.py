@@ -201,6 +201,7 @@ class RawToOutbound:
             created_at=max(self._clock.now_ms(), part.received_at),
             agent=work.whose.agent.id,
             raw=RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset),
+            caused_at=record.timestamp_ms,
         )
 
     def _outputs(self, work: _Work, item: Item, *, outcome: str, reason: str, send: OutboundEvent | None) -> list[asyncio.Future[int]]:

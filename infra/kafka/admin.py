@@ -27,6 +27,7 @@ from schemas.topics import DAY_MS, MIB, TOPICS, Topic
 TIMEOUT_S = 15.0
 _LOOK_AGAIN_S = 0.05
 _REPLICATION_MAX = 3
+_STAMPED_BY = "message.timestamp.type"
 _LIMITS = ("max.message.bytes", "retention.ms")
 # A record's headers and Kafka's own framing come on top of its value.
 _RECORD_OVERHEAD_BYTES = 64 << 10
@@ -85,7 +86,8 @@ def topic_config(topic: Topic, *, replication: int) -> dict[str, str]:
         "min.insync.replicas": "2" if replication >= _REPLICATION_MAX else "1",
     }
     if topic.retention_ms is not None:
-        return config | {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
+        # Whoever takes a partition reads from a time on, and retention deletes by it: one clock, and none of those that write.
+        return config | {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms), _STAMPED_BY: "LogAppendTime"}
     # The segment being written is never compacted, so small segments and early cleaning keep what a restart reads short.
     # A deletion stays long enough for a follower that was away over a weekend.
     return config | {
@@ -209,7 +211,12 @@ def _entries_to_raise(row: TopicOnBroker, actual: dict[str, str]) -> list[Config
     wanted = topic_config(row.topic, replication=row.replication)
     raised = [name for name in _LIMITS if name in wanted and 0 <= int(actual[name]) < int(wanted[name])]
     # A topic that is to be compacted and is not, or the other way round, loses or keeps what it should not.
-    names = raised + [name for name in wanted if name not in _LIMITS and actual["cleanup.policy"] != wanted["cleanup.policy"]]
+    names = raised + [
+        name
+        for name in wanted
+        if name not in _LIMITS
+        and (actual["cleanup.policy"] != wanted["cleanup.policy"] or (name == _STAMPED_BY and actual[name] != wanted[name]))
+    ]
     return [
         ConfigEntry(name, wanted[name], source=ConfigSource.DYNAMIC_TOPIC_CONFIG, incremental_operation=AlterConfigOpType.SET)
         for name in names

@@ -11,8 +11,9 @@ class OutboundEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 
     `message` is the platform's own message object, such as `{"type":"text","text":{"body":"hello"}}`. `to` is the address exactly as the
     platform gave it or the caller wrote it, `to_kind` says what it is: phone, user (a business-scoped user id) or group.
-    `unknown` (park or resend) and `unknown_wait` (seconds) stand for OTTLA_UNKNOWN and OTTLA_UNKNOWN_WAIT where they are given. `lookup`:
-    its id may have been used long ago (it was made by a caller, or by something redriven), so an outcome is looked for in history too.
+    `unknown` (park or resend) and `unknown_wait` (seconds) stand for OTTLA_UNKNOWN and OTTLA_UNKNOWN_WAIT where they are given. `caused_at`
+    is when its cause was stored, by the log's clock: no record of this id is older. `lookup`: that is not known (a caller made the id, or
+    something redriven), so an outcome is always looked for in history too.
     """
 
     id: str
@@ -31,4 +32,5 @@ class OutboundEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     raw: RecordPosition | None = None
     unknown: str = ""
     unknown_wait: float | None = None
+    caused_at: int | None = None
     lookup: bool = False

@@ -1,5 +1,6 @@
 """The sender on real servers against a platform with faults: what was not sent is repeated, what may have been sent is not."""
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -11,9 +12,10 @@ from infra.simulator.webhooks import text_body
 from schemas.codec import decode
 from schemas.events.dead_letter import read_dead_letter
 from schemas.events.sent import SentEvent
+from schemas.topics import OUTBOUND
 from tests.driver import ACCOUNT, Driver, Load
 from tests.installation import Installation
-from tests.reading import records, wait_for_records
+from tests.reading import committed, records, wait_for_records
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
@@ -117,11 +119,13 @@ async def test_a_final_refusal_is_recorded_and_kept(settings: Settings) -> None:
 
 
 async def test_a_second_record_of_a_send_is_not_sent(settings: Settings) -> None:
-    """An Idempotency-Key makes the id: the same call again, also after the sender was restarted, is one send."""
+    """An Idempotency-Key makes the id: the same call again, also after all was committed and the sender restarted, is one send."""
     body = {"account": ACCOUNT, "to": "15550003334", "type": "text", "text": {"body": "hello"}}
     async with Installation(settings) as installation:
         ids = [await _send(installation, body, key) for key in ("one", "one", "two")]
         await installation.platform.books.wait_for("accepted", 2, timeout_s=60)
+        while not await committed(settings, "sender", OUTBOUND["normal"].name):
+            await asyncio.sleep(0.1)
         role = installation.running["sinks"]
         await role.end()
         ids.append(await _send(installation, body, "one"))

@@ -30,6 +30,7 @@ from schemas.ids import split_conversation_key
 from schemas.topics import BODY_BYTES_MAX, DEAD_LETTERS, INBOUND, OUTBOUND, RAW, SENT, STATUS, Topic
 from sinks.history_rows import history_rows
 from sinks.ledger import Ledger
+from sinks.ledger_reading import settlements
 from streams.agents.base import Reply
 from streams.agents.base import Turn as AgentTurn
 from streams.decisions import Configured
@@ -195,7 +196,8 @@ class InProcess:
         rows = history_rows(part)
         assert sum(row.table == "statuses" for row in rows) == count
         _check_rows(part)
-        self._ledger.note_statuses(part)
+        for send, platform_id in settlements(part.value):
+            self._ledger.note_accepted(part.partition, send, platform_id)
         return "status"
 
 
