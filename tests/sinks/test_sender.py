@@ -124,7 +124,7 @@ async def test_a_second_record_of_a_send_is_not_sent(settings: Settings) -> None
     async with Installation(settings) as installation:
         ids = [await _send(installation, body, key) for key in ("one", "one", "two")]
         await installation.platform.books.wait_for("accepted", 2, timeout_s=60)
-        while not await committed(settings, "sender", OUTBOUND["normal"].name):
+        while not await committed(settings, "sender", OUTBOUND["normal"].name):  # noqa: ASYNC110  # the broker tells nobody of a commit
             await asyncio.sleep(0.1)
         role = installation.running["sinks"]
         await role.end()
