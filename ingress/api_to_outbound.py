@@ -3,6 +3,7 @@
 An Idempotency-Key makes the id, so the same call again is the same send; without one every call is a send of its own.
 """
 
+import asyncio
 import re
 import secrets
 from typing import Annotated, Literal
@@ -12,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from infra.cassandra.aliases import leads_to
+from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.config_tables import ConfigTables
 from infra.kafka.producer import ProduceError, Producer
 from ingress.problems import problem
@@ -24,6 +27,7 @@ from schemas.topics import OUTBOUND
 
 _TEXT_LENGTH_MAX = 4096
 _KEY_LENGTH_MAX = 255
+_RESOLVE_S = 1.0
 _ADDRESS = re.compile(r"^\+?[0-9]{5,20}$")
 _USER_ID = re.compile(r"^[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}$")
 
@@ -64,7 +68,21 @@ async def post_message(request: Request) -> Response:
         return problem(422, "Message not usable", str(error) or "The body is too large or too slow.")
     state = request.app.state
     event = outbound_event(wanted, tables=state.config, cause=key or secrets.token_hex(16), now_ms=state.clock.now_ms(), lookup=bool(key))
+    if not key:
+        # With a key the same call must come to the same partition for ever, whatever was learnt meanwhile: there is the send it repeats.
+        event = msgspec.structs.replace(event, conversation=await _conversation(state.cassandra, event.conversation))
     return await queue(event, state.producer, state.queue_positions)
+
+
+async def _conversation(cassandra: Cassandra | None, key: str) -> str:
+    """Return the conversation an address belongs to; the address's own key while the database does not tell."""
+    if cassandra is None:
+        return key
+    try:
+        async with asyncio.timeout(_RESOLVE_S):
+            return await leads_to(cassandra, key)
+    except (CassandraAwayError, TimeoutError):
+        return key
 
 
 async def queue(event: OutboundEvent, producer: Producer, positions: QueuePositions) -> Response:

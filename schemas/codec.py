@@ -33,14 +33,14 @@ def encode(event: msgspec.Struct) -> bytes:
 
 
 def decode(value: bytes, event_type: type[E]) -> E:
-    """Return the event in `value`; DecodeError if it is not one."""
+    """Return the event in `value`; DecodeError if it is not one. Where a topic holds several, `event_type` is their union."""
     decoder = _decoders.get(event_type)
     if decoder is None:
         decoder = _decoders[event_type] = msgspec.json.Decoder(event_type)
     try:
         decoded: E = decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise DecodeError(f"{event_type.__name__}: {error}") from error
+        raise DecodeError(f"{getattr(event_type, '__name__', event_type)}: {error}") from error
     return decoded
 
 

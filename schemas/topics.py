@@ -39,12 +39,12 @@ class Topic:
 RAW = Topic(
     name="raw",
     key="conversation",
-    event="WebhookPart",
-    producers=("ingress",),
+    event="WebhookPart, RoutedPart",
+    producers=("ingress", "streams"),
     consumers=("streams",),
     retention_ms=14 * DAY_MS,
     record_bytes_max=5 * MIB,
-    purpose="one conversation's part of a webhook body, as received",
+    purpose="one conversation's part of a webhook body, as received; items of it that were keyed again",
 )
 STATUS = Topic(
     name="status",
@@ -59,12 +59,12 @@ STATUS = Topic(
 INBOUND = Topic(
     name="inbound",
     key="conversation",
-    event="InboundEvent",
+    event="InboundEvent, LinkedEvent",
     producers=("streams",),
     consumers=("history",),
     retention_ms=14 * DAY_MS,
     record_bytes_max=5 * MIB,
-    purpose="every distinct item of [raw] with the decision that was made about it",
+    purpose="every distinct item of [raw] with the decision that was made about it; which keys are one person's",
 )
 OUTBOUND = {
     priority: Topic(

@@ -18,6 +18,7 @@ from schemas.channels import CHANNELS
 from schemas.channels.base import StatusUpdate
 from schemas.codec import DecodeError, decode
 from schemas.events.inbound import InboundEvent, RecordPosition
+from schemas.events.linked import LinkedEvent
 from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
 from schemas.events.webhook_part import WebhookPart
@@ -33,9 +34,10 @@ _HISTORY_KIND = "history"
 _NOBODY = "-"
 # Cassandra takes keys of 64 KiB; no platform's id comes near this.
 _NAME_LENGTH_MAX = 1_000
+_IN_INBOUND: Any = InboundEvent | LinkedEvent
 
 INDEX_TABLES = frozenset(
-    {"conversation_buckets", "activity", "active_days", "contacts", "history_tenants", "unknown_sends", "unknown_send_days"}
+    {"conversation_buckets", "activity", "active_days", "contacts", "history_tenants", "unknown_sends", "unknown_send_days", "members"}
 )
 """Written before the messages they lead to, so that no message is there that cannot be found."""
 
@@ -58,7 +60,9 @@ def history_rows(record: Record) -> list[Row]:
 
 def inbound_rows(record: Record) -> list[Row]:
     """Return the rows of a record of [inbound]."""
-    event = decode(record.value, InboundEvent)
+    event = decode(record.value, _IN_INBOUND)
+    if isinstance(event, LinkedEvent):
+        return linked_rows(event)
     # Old messages that a platform hands over in bulk belong to their own time, all others to when they reached us.
     time_ms = _time(min(event.at, event.received_at) if event.kind == _HISTORY_KIND else event.received_at)
     message = _message_key(event.tenant, event.conversation, time_ms, event.id) | {
@@ -90,6 +94,16 @@ def inbound_rows(record: Record) -> list[Row]:
         *_index_rows(event.tenant, event.conversation, time_ms, also=(event.person.phone, event.person.user_id)),
         Row("messages", message, write_us),
     ]
+
+
+def linked_rows(event: LinkedEvent) -> list[Row]:
+    """Return the rows that say where a key leads."""
+    at_us = 1000 * _time(event.at)
+    alias: dict[str, Value] = {"alias": event.alias, "conversation": event.conversation}
+    if not event.is_joined:
+        return [Row("aliases", alias, at_us)]
+    member: dict[str, Value] = {"conversation": event.conversation, "member": event.alias}
+    return [Row("members", member, at_us), Row("aliases", alias | {"joined": event.conversation}, at_us)]
 
 
 def outbound_rows(record: Record) -> list[Row]:

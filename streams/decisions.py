@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.channels.base import Item
 from schemas.events.config import Account, Agent
-from streams.rows import Turn
+from streams.rows import REMEMBERED_MS, Turn
 
 DEFAULT_TENANT = "default"
 DEFAULT_AGENT = "default"
@@ -19,7 +19,6 @@ REPLY_PRIORITY = "high"
 class Action(enum.Enum):
     """What becomes of an item."""
 
-    DUPLICATE = "duplicate"  # it came before: no record, no effect
     STORE = "stored"  # kept for history, nobody waits for an answer
     DEAD_LETTER = "dead-letter"  # kept, and an operator must look
     ANSWER = "answered"
@@ -41,14 +40,16 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True):
 
 _LOST_ITEMS = frozenset({"no-identity", "no-account"})
 _UNREADABLE = "unparseable"
+_LATE = "late"
 
 
-def decide(item: Item, *, known: bool) -> Decision:
-    """Decide about one item: only what a user wrote, and wrote for the first time, is answered."""
-    if known:
-        return Decision(action=Action.DUPLICATE)
+def decide(item: Item, *, received_at: int, reply_window_ms: int) -> Decision:
+    """Decide about one new item that reached us at `received_at`: only what a user wrote, and wrote lately, is answered."""
     if item.answerable:
-        return Decision(action=Action.ANSWER)
+        # A platform delivers again for some days, and what it delivers later than it may be answered freely is late. What claims to be
+        # older than that was not delivered again: its time is of no use, and its user waits.
+        is_late = reply_window_ms < received_at - item.at_ms <= REMEMBERED_MS
+        return Decision(action=Action.STORE, reason=_LATE) if is_late else Decision(action=Action.ANSWER)
     # What belongs to nobody cannot be shown in any conversation: an operator has to see it. Account notices have no contact by nature.
     # What we cannot read may have been a question.
     lost = item.silence in _LOST_ITEMS and item.kind in ("message", "echo")

@@ -2,6 +2,7 @@
 
 The thin half of the stage: it reads the row, asks the pure half (`decisions`), calls the agent and writes, in this order, the outputs, the
 row, and only then lets the offset go. Ids of outputs come from their cause, so a second run after a crash makes the same ones.
+An item whose conversation is another key's (`identity`) goes there through [raw] instead: deduplicated here first, and there once more.
 It is hosted by Faust in `streams.app` and knows nothing of it.
 """
 
@@ -9,7 +10,8 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -26,11 +28,13 @@ from schemas.channels.base import Channel, Item
 from schemas.codec import DecodeError, cloud_event_headers, decode, encode
 from schemas.events.dead_letter import DeadLetter, dead_letter_headers
 from schemas.events.inbound import InboundEvent, RecordPosition
+from schemas.events.linked import LinkedEvent
 from schemas.events.outbound import OutboundEvent
-from schemas.events.webhook_part import WebhookPart
+from schemas.events.routed_part import Route, RoutedPart
+from schemas.events.webhook_part import Change, WebhookPart
 from schemas.ids import event_id, send_id
 from schemas.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
-from schemas.topics import INBOUND, OUTBOUND
+from schemas.topics import INBOUND, OUTBOUND, RAW
 from streams.agents.base import AgentError, Reply
 from streams.agents.base import Turn as AgentTurn
 from streams.decisions import (
@@ -44,11 +48,16 @@ from streams.decisions import (
     decide,
     turns_of,
 )
+from streams.identity import ANEW, NEVER, Name, alone, answer, carried_names, learn, link, place, seen
 from streams.rows import ConversationRow, Turn, advance, is_known
 
 log = structlog.get_logger()
 
 STAGE = "streams"
+
+# An item that was asked about comes under its own key twice; no platform's id begins like this.
+_BACK = "back "
+_IN_RAW: Any = WebhookPart | RoutedPart
 
 
 class Table(Protocol):
@@ -70,7 +79,7 @@ Answer = Callable[[Configured, AgentTurn], Awaitable[Reply]]
 
 @dataclass
 class _Work:
-    """One event under way: what came of its items so far."""
+    """One event under way: what came of its items so far. `key` is the record's own, as text; `origin` is what ingress wrote."""
 
     record: Record
     part: WebhookPart
@@ -78,6 +87,9 @@ class _Work:
     whose: Configured
     row: ConversationRow
     started_ms: int
+    key: str
+    origin: RecordPosition
+    name: Name
     ids: list[str] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     lost: DeadLetter | None = None
@@ -109,32 +121,118 @@ class RawToOutbound:
             EVENTS.labels(STAGE, "repeated").inc()
             return
         try:
-            part = decode(record.value, WebhookPart)
+            part: WebhookPart = decode(record.value, _IN_RAW)
             channel = CHANNELS[part.channel]
         except (DecodeError, KeyError) as error:
             await self._dead_letter(record, owned, self._letter(record, cause="undecodable", error=error, attempts=1))
-            await self._write_row(record, owned, row, ids=[], turns=[])
+            await self._write_row(record, owned, row, ids=[], turns=[], name=row.name)
             return
         point("streams.decoded")
         whose = configured(self._config.account_by_phone_number_id(part.account), self._config.agents, default_kind=self._default_kind)
-        work = _Work(record=record, part=part, channel=channel, whose=whose, row=row, started_ms=started_ms)
+        routed = part if isinstance(part, RoutedPart) else None
+        work = _Work(
+            record=record,
+            part=part,
+            channel=channel,
+            whose=whose,
+            row=row,
+            started_ms=started_ms,
+            key=record.key.decode() if routed else part.conversation,
+            origin=routed.origin if routed else RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset),
+            name=row.name,
+        )
+        if routed is not None and routed.route.step == "link":
+            await self._link(work, routed.route, owned)
         for item in channel.parse(part):
-            await self._item(work, item, owned)
+            if routed is None:
+                await self._item(work, item, owned)
+            else:
+                await self._routed(work, item, routed.route, owned)
         if work.lost is not None:
             await self._dead_letter(record, owned, work.lost)
-        await self._write_row(record, owned, row, ids=work.ids, turns=work.turns)
+        await self._write_row(record, owned, row, ids=work.ids, turns=work.turns, name=work.name)
         EVENT_SECONDS.labels(STAGE).observe((self._clock.now_ms() - started_ms) / 1000)
 
     def _row(self, record: Record) -> ConversationRow:
         value = self._table.get(record.partition, record.key)
-        return decode(value, ConversationRow) if value is not None else ConversationRow()
+        return decode(value, ConversationRow) if value is not None else ConversationRow(name=Name(since=NEVER))
 
     async def _item(self, work: _Work, item: Item, owned: Callable[[], bool]) -> None:
-        decision = decide(item, known=item.id in work.ids or self._known(work, item))
-        EVENTS.labels(STAGE, decision.action.value).inc()
-        if decision.action is Action.DUPLICATE:
+        """Deal with an item of a webhook: deduplicated under its own key, then placed."""
+        if self._is_first(work, item.id):
+            work.name = seen(work.name, work.part.received_at)
+            await self._place(work, item, owned)
+
+    async def _routed(self, work: _Work, item: Item, route: Route, owned: Callable[[], bool]) -> None:
+        """Deal with an item that was keyed again; what came twice on the way is passed over where it arrives."""
+        own = work.part.conversation
+        if route.step == "ask":
+            name, canonical = answer(work.name, work.key, own, route)
+            await self._learn(work, name, owned)
+            await self._send_on(work, own, Route(step="answer", canonical=canonical, other=work.key), alone(work.part, item), owned)
+        elif route.step == "answer" and self._is_first(work, f"{_BACK}{item.id}"):
+            await self._learn(work, learn(work.name, route, item_id=item.id), owned)
+            await self._place(work, item, owned, is_back=True)
+        elif route.step == "deliver" and self._is_first(work, item.id):
+            await self._decide(work, item, owned)
+
+    async def _link(self, work: _Work, route: Route, owned: Callable[[], bool]) -> None:
+        name, back = link(work.name, work.key, route)
+        await self._learn(work, name, owned)
+        if back is not None:
+            await self._send_on(work, *back, [], owned)
+
+    async def _place(self, work: _Work, item: Item, owned: Callable[[], bool], *, is_back: bool = False) -> None:
+        """Handle an item here if this is its conversation, else send it to where it belongs or where that is known."""
+        carried = carried_names(item, work.part, prefix=work.channel.prefix)
+        placed = place(work.name, work.key, carried, item_id=item.id, is_back=is_back)
+        await self._learn(work, placed.name, owned)
+        for key, route in placed.links:
+            await self._send_on(work, key, route, [], owned)
+        if placed.ask:
+            await self._send_on(work, placed.ask, Route(step="ask", since=placed.name.since), alone(work.part, item), owned)
+        elif placed.conversation == work.key:
+            await self._decide(work, item, owned)
+        else:
+            await self._send_on(work, placed.conversation, Route(step="deliver"), alone(work.part, item), owned)
+
+    async def _learn(self, work: _Work, name: Name, owned: Callable[[], bool]) -> None:
+        """Take over what is now known of the record's key, and tell history where it leads if that is new."""
+        is_new = name.canonical not in (work.name.canonical, work.key, "")
+        work.name = name
+        if not is_new:
             return
-        work.ids.append(item.id)
+        event = LinkedEvent(alias=work.key, conversation=name.canonical, at=work.part.received_at, is_joined=name.since != ANEW)
+        headers = cloud_event_headers(
+            event_id=event_id("linked", work.key, name.canonical), event_type="ottla.linked", source=STAGE, time_ms=event.at
+        )
+        self._check(owned)
+        await self._producer.send(INBOUND.name, key=work.record.key, value=encode(event), headers=headers)
+
+    async def _send_on(self, work: _Work, key: str, route: Route, changes: list[Change], owned: Callable[[], bool]) -> None:
+        """Key an item, or a word about a key, again."""
+        part = work.part
+        routed = RoutedPart(
+            channel=part.channel,
+            account=part.account,
+            conversation=part.conversation,
+            received_at=part.received_at,
+            changes=changes,
+            route=route,
+            origin=work.origin,
+        )
+        value = encode(routed)
+        headers = cloud_event_headers(
+            event_id=event_id("routed", key, value.decode()), event_type="ottla.routed", source=STAGE, time_ms=part.received_at
+        )
+        EVENTS.labels(STAGE, route.step).inc()
+        self._check(owned)
+        await self._producer.send(RAW.name, key=key.encode(), value=value, headers=headers)
+
+    async def _decide(self, work: _Work, item: Item, owned: Callable[[], bool]) -> None:
+        """Decide about an item in its conversation, and write what that leads to."""
+        decision = decide(item, received_at=work.part.received_at, reply_window_ms=work.channel.reply_window_ms)
+        EVENTS.labels(STAGE, decision.action.value).inc()
         outcome, reason, send, text = decision.action.value, decision.reason, None, ""
         if decision.action is Action.ANSWER:
             point("streams.before_agent")
@@ -154,21 +252,22 @@ class RawToOutbound:
             await settle(outputs)
         point("streams.outputs_acknowledged")
 
-    def _known(self, work: _Work, item: Item) -> bool:
-        record = work.record
-        return not without("dedupe") and is_known(
-            work.row,
-            record.key,
-            item.id,
-            now_ms=work.part.received_at,
-            sealed_row=lambda key: self._table.get(record.partition, key),
-        )
+    def _is_first(self, work: _Work, item_id: str) -> bool:
+        """Tell whether an id did not come before under this key, and remember it."""
+        record, now_ms = work.record, work.part.received_at
+        read = partial(self._table.get, record.partition)
+        known = item_id in work.ids or is_known(work.row, record.key, item_id, now_ms=now_ms, sealed_row=read)
+        if known and not without("dedupe"):
+            EVENTS.labels(STAGE, "duplicate").inc()
+            return False
+        work.ids.append(item_id)
+        return True
 
     async def _reply(self, work: _Work, item: Item) -> tuple[str, str, DeadLetter | None]:
         """Return the text, the step it belongs to, and, where the agent failed, the dead letter that says so."""
         agent = work.whose.agent
         history = tuple((turn.role, turn.text) for turn in (*work.row.turns, *work.turns))
-        turn = AgentTurn(conversation=work.part.conversation, instructions=agent.instructions, history=history, text=item.text)
+        turn = AgentTurn(conversation=work.key, instructions=agent.instructions, history=history, text=item.text)
         try:
             reply, _ = await with_retries(
                 lambda: self._answer(work.whose, turn), patience=self._patience, what=f"agent {agent.id}", final=(AgentError,)
@@ -183,11 +282,11 @@ class RawToOutbound:
         return agent.fallback or DEFAULT_FALLBACK, FALLBACK_STEP, letter
 
     def _outbound(self, work: _Work, item: Item, *, text: str, step: str) -> OutboundEvent:
-        part, record = work.part, work.record
-        cause = event_id(part.conversation, item.id)
+        part = work.part
+        cause = event_id(work.key, item.id)
         return OutboundEvent(
-            id=send_id(conversation=part.conversation, cause=cause, step=step),
-            conversation=part.conversation,
+            id=send_id(conversation=work.key, cause=cause, step=step),
+            conversation=work.key,
             tenant=work.whose.tenant,
             channel=part.channel,
             account=part.account,
@@ -200,7 +299,7 @@ class RawToOutbound:
             # Clocks of two machines differ: an answer is never older than its question.
             created_at=max(self._clock.now_ms(), part.received_at),
             agent=work.whose.agent.id,
-            raw=RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset),
+            raw=work.origin,
             caused_at=record.timestamp_ms,
         )
 
@@ -208,8 +307,8 @@ class RawToOutbound:
         part, record = work.part, work.record
         now_ms = max(self._clock.now_ms(), part.received_at)
         inbound = InboundEvent(
-            id=event_id(part.conversation, item.id),
-            conversation=part.conversation,
+            id=event_id(work.key, item.id),
+            conversation=work.key,
             tenant=work.whose.tenant,
             channel=part.channel,
             account=part.account,
@@ -228,7 +327,7 @@ class RawToOutbound:
             replies=[send.id] if send is not None else [],
             waited_ms=max(0, work.started_ms - part.received_at),
             worked_ms=max(0, now_ms - work.started_ms),
-            raw=RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset),
+            raw=work.origin,
             payload=item.payload,
         )
         outputs = [self._produce(INBOUND.name, record.key, inbound, now_ms)]
@@ -242,9 +341,9 @@ class RawToOutbound:
         return self._producer.produce(topic, key=key, value=encode(event), headers=headers)
 
     async def _write_row(
-        self, record: Record, owned: Callable[[], bool], row: ConversationRow, *, ids: list[str], turns: list[Turn]
+        self, record: Record, owned: Callable[[], bool], row: ConversationRow, *, ids: list[str], turns: list[Turn], name: Name
     ) -> None:
-        changes = advance(row, record.key, done=record.offset, item_ids=ids, turns=turns, now_ms=self._clock.now_ms())
+        changes = advance(row, record.key, done=record.offset, item_ids=ids, turns=turns, now_ms=self._clock.now_ms(), name=name)
         for key, sealed in changes.seal:
             self._check(owned)
             await self._table.put(record.partition, key, encode(sealed))

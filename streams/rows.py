@@ -1,7 +1,8 @@
 """The streams' one table: one row a conversation, and what may be remembered in it. Pure functions.
 
-A row holds the offset done in [raw], the last turns and the ids of the last 8 days. The order of effects is outputs, then this row, then
-the acknowledgement: after a crash the row may know more than the committed offset, and an event at or below `done` is only acknowledged.
+A row holds the offset done in [raw], the last turns, the ids of the last 8 days and what is known of its key as a name (`identity`). The
+order of effects is outputs, then this row, then the acknowledgement: after a crash the row may know more than the committed offset, and an
+event at or below `done` is only acknowledged.
 
 Ids are bounded: 8 bytes of hash each. A row keeps the newest ones itself; when there are too many, the older ones are sealed into a row of
 their own that is never written again, so that a busy conversation does not rewrite eight days with every message. A sealed row is found
@@ -15,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from schemas.codec import Event
+from streams.identity import Name
 
 REMEMBERED_MS = 8 * 86_400_000
 TURNS_MAX = 20
@@ -46,6 +48,7 @@ class ConversationRow(Event, frozen=True, kw_only=True, omit_defaults=True, tag_
     ids_newest_ms: int = 0
     sealed: list[Sealed] = []
     next_sealed: int = 0
+    name: Name = Name()
 
 
 class IdsRow(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
@@ -99,8 +102,10 @@ def is_known(row: ConversationRow, conversation: bytes, item_id: str, *, now_ms:
     return False
 
 
-def advance(row: ConversationRow, conversation: bytes, *, done: int, item_ids: list[str], turns: list[Turn], now_ms: int) -> Changes:
-    """Return what to write when the event at offset `done` is dealt with: its items' ids remembered, its turns added."""
+def advance(
+    row: ConversationRow, conversation: bytes, *, done: int, item_ids: list[str], turns: list[Turn], now_ms: int, name: Name | None = None
+) -> Changes:
+    """Return what to write when the event at offset `done` is dealt with: its items' ids remembered, its turns added, its name learnt."""
     ids = row.ids + b"".join(id_hash(item_id) for item_id in item_ids)
     newest_ms = max(now_ms, row.ids_newest_ms) if item_ids else row.ids_newest_ms
     sealed, number, seal = list(row.sealed), row.next_sealed, []
@@ -119,6 +124,7 @@ def advance(row: ConversationRow, conversation: bytes, *, done: int, item_ids: l
         ids_newest_ms=newest_ms,
         sealed=kept,
         next_sealed=number,
+        name=name or row.name,
     )
     return Changes(row=changed, seal=seal, drop=drop)
 

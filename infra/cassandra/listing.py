@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from infra.cassandra.aliases import conversation_of_key
 from infra.cassandra.history import Conversation, conversation_of
 from infra.cassandra.reading import EVERY_TENANT, PAGE_MAX, CursorError, newest_row
 from infra.cassandra.rows import DAY_MS, HISTORY_PART
@@ -90,7 +91,9 @@ async def find_conversations(cassandra: Cassandra, *, tenant: str, contact: str)
     if tenant != EVERY_TENANT:
         query, values = f"{query} AND tenant = ?", [name, tenant]
     known = await cassandra.execute(f"{query} LIMIT {_CONTACTS_MAX}", values) if name else []
-    rows = await asyncio.gather(*(newest_row(cassandra, tenant=row["tenant"], conversation=row["conversation"]) for row in known))
+    keys = await asyncio.gather(*(conversation_of_key(cassandra, row["conversation"]) for row in known))
+    owned = sorted({(row["tenant"], key) for row, key in zip(known, keys, strict=True)})
+    rows = await asyncio.gather(*(newest_row(cassandra, tenant=owner, conversation=key) for owner, key in owned))
     heads = sorted((row for row in rows if row is not None), key=lambda row: int(row["time_ms"]), reverse=True)
     return ConversationPage(conversations=[conversation_of(row) for row in heads], before=None)
 
@@ -121,7 +124,12 @@ async def _of_tenant(cassandra: Cassandra, tenant: str, cursor: _Activity, limit
 
 
 async def _standing(cassandra: Cassandra, tenant: str, activity: Sequence[_Activity]) -> list[tuple[_Activity, Row]]:
-    """Return what of this activity stands for its conversation, with the newest row; others have something newer further up."""
+    """Return what of this activity stands for its conversation, with the newest row; others have something newer further up.
+
+    What was said under a key that belongs to another conversation by now is part of that one.
+    """
+    keys = await asyncio.gather(*(conversation_of_key(cassandra, each.conversation) for each in activity))
+    activity = [each for each, key in zip(activity, keys, strict=True) if key == each.conversation]
     rows = await asyncio.gather(*(newest_row(cassandra, tenant=tenant, conversation=each.conversation) for each in activity))
     return [(each, row) for each, row in zip(activity, rows, strict=True) if row is not None and row["time_ms"] <= each.time_ms]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from infra.cassandra.aliases import conversation_of_key, members_of
 from infra.cassandra.history import Message, message_of
 from infra.cassandra.rows import BUCKET_MS
 from infra.cassandra.session import Cassandra, Row
@@ -90,15 +91,17 @@ async def read_messages(
 ) -> MessagePage | None:
     """Return a page of a conversation as `tenant` (or EVERY_TENANT) may see it; None if there is no such conversation for it.
 
+    A key that was joined to another conversation is read as that one, and a conversation with all that was said under its other keys.
     Raises CursorError for a `before` that is none, CassandraAwayError when the database does not answer.
     """
     cursor = _Place.read(before) if before else None
     limit = max(1, min(limit, PAGE_MAX))
-    buckets = await _buckets(cassandra, tenant, conversation)
+    conversation = await conversation_of_key(cassandra, conversation) if conversation else ""
+    buckets = await _buckets_of_all(cassandra, tenant, await members_of(cassandra, conversation) if conversation else [])
     if not buckets:
         return None
     rows: list[Row] = []
-    async with aclosing(_newest_first(cassandra, conversation, buckets, cursor, limit + 1)) as chunks:
+    async with aclosing(_newest_first(cassandra, buckets, cursor, limit + 1)) as chunks:
         async for chunk in chunks:
             rows += await _without_ghosts(cassandra, chunk)
             if len(rows) > limit:
@@ -156,16 +159,25 @@ async def _buckets(cassandra: Cassandra, tenant: str, conversation: str) -> list
     return sorted(tenants.items(), reverse=True)
 
 
+async def _buckets_of_all(cassandra: Cassandra, tenant: str, keys: Sequence[str]) -> list[tuple[int, list[tuple[str, str]]]]:
+    """Return the buckets of all keys of a conversation, newest first, each with the tenants and keys that have messages there."""
+    both: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for key, buckets in zip(keys, await asyncio.gather(*(_buckets(cassandra, tenant, key) for key in keys)), strict=True):
+        for bucket, tenants in buckets:
+            both[bucket] += [(each, key) for each in tenants]
+    return sorted(both.items(), reverse=True)
+
+
 async def _newest_first(
-    cassandra: Cassandra, conversation: str, buckets: Sequence[tuple[int, list[str]]], cursor: _Place | None, size: int
+    cassandra: Cassandra, buckets: Sequence[tuple[int, list[tuple[str, str]]]], cursor: _Place | None, size: int
 ) -> AsyncGenerator[list[Row], None]:
     """Yield the rows below the cursor in chunks, newest first; rows of one millisecond are never torn apart."""
-    for bucket, tenants in buckets:
+    for bucket, owners in buckets:
         below: int | None = (bucket + 1) * BUCKET_MS - 1
         if cursor is not None:
             below = min((bucket + 1) * BUCKET_MS - 1, cursor.time_ms)
         while below is not None and below >= bucket * BUCKET_MS:
-            rows, below = await _chunk(cassandra, [(tenant, conversation, bucket) for tenant in tenants], below, size)
+            rows, below = await _chunk(cassandra, [(tenant, key, bucket) for tenant, key in owners], below, size)
             if cursor is not None:
                 rows = [row for row in rows if _Place.of(row) < cursor]
             yield sorted(rows, key=_Place.of, reverse=True)

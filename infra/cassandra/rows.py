@@ -31,6 +31,8 @@ PARTITION_KEYS: Mapping[str, tuple[str, ...]] = {
     "active_days": ("tenant",),
     "contacts": ("contact",),
     "history_tenants": ("part",),
+    "aliases": ("alias",),
+    "members": ("conversation",),
 }
 """Which columns of a table name the partition."""
 

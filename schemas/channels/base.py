@@ -33,8 +33,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     `id` is the platform's id, or a hash of the payload where it has none: with the conversation it is what dedupe goes by.
     `at_ms` is the platform's time (our own receiving time where it has none). `answerable` says that a user wrote it and waits;
     `silence` says, where nobody does, why: the type (`reaction`, `system`, `unsupported`, `unknown`, `edit`, `revoke`, ...), the kind where
-    it is no message (`echo`, `history`, `call`, `preference`, `error`, `change`), `no-reply` (an interactive answer without words),
-    `empty`, `no-identity`, `no-account`, or `unparseable` (kind `unknown`: it cannot be read, an operator should look).
+    it is no message (`echo`, `history`, `call`, `preference`, `identity`, `error`, `change`), `no-reply` (an interactive answer without
+    words), `empty`, `no-identity`, `no-account`, or `unparseable` (kind `unknown`: it cannot be read, an operator should look).
+    `becomes` is what the same person goes by from now on, where the item tells of a change.
     `text` is what an agent reads: the words, a caption, a button's title, or a description such as `[location 1.0,2.0]`.
     """
 
@@ -50,6 +51,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     reply_to_kind: str
     person: Person
     payload: msgspec.Raw
+    becomes: Person = Person()
 
 
 class StatusUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,10 +107,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Channel(Protocol):
-    """One platform. Every method is a pure function of its arguments."""
+    """One platform. Every method is a pure function of its arguments.
+
+    `reply_window_ms` is for how long after a user's message it may be answered freely, milliseconds.
+    """
 
     name: str
     prefix: str
+    reply_window_ms: int
 
     def verify(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes]) -> bool:
         """Tell whether one of the secrets signed exactly these bytes."""

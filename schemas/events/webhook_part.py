@@ -15,10 +15,10 @@ NO_JSON = msgspec.Raw(b"null")
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Neighbouring items of one kind out of one `changes[]` element of the body.
 
-    `kind` is what our channel calls them: message, status, echo, history, call, preference, error, change (a field without items of
-    its own, such as account_update) or unknown. `path` says where in the body the first one stood, such as `entry.0.changes.2.messages.5`.
-    `entry` and `time` (seconds since 1970, 0 where there is none) are the platform's id and time of the entry, `metadata` its own JSON of
-    the account (`null` where there is none).
+    `kind` is what our channel calls them: message, status, echo, history, call, preference, identity (a user id changed), error, change (a
+    field without items of its own, such as account_update) or unknown. `path` says where in the body the first one stood, such as
+    `entry.0.changes.2.messages.5`. `entry` and `time` (seconds since 1970, 0 where there is none) are the platform's id and time of the
+    entry, `metadata` its own JSON of the account (`null` where there is none).
     """
 
     kind: str

@@ -6,7 +6,8 @@ import pytest
 from schemas.channels.base import Item
 from schemas.events.config import Account, Agent
 from schemas.events.inbound import Person
-from streams.decisions import Action, configured, decide, turns_of
+from streams.decisions import Action, Decision, configured, decide, turns_of
+from streams.rows import REMEMBERED_MS
 
 
 def item(*, kind: str = "message", answerable: bool = False, silence: str = "", text: str = "hello", direction: str = "in") -> Item:
@@ -27,24 +28,38 @@ def item(*, kind: str = "message", answerable: bool = False, silence: str = "", 
 
 
 @pytest.mark.parametrize(
-    ("what", "known", "action"),
+    ("what", "action"),
     [
-        (item(answerable=True), False, Action.ANSWER),
-        (item(answerable=True), True, Action.DUPLICATE),
-        (item(silence="reaction"), False, Action.STORE),
-        (item(silence="reaction"), True, Action.DUPLICATE),
-        (item(kind="echo", silence="echo"), False, Action.STORE),
-        (item(silence="no-account"), False, Action.DEAD_LETTER),
-        (item(silence="no-identity"), False, Action.DEAD_LETTER),
-        (item(kind="echo", silence="no-account"), False, Action.DEAD_LETTER),
-        (item(kind="unknown", silence="unparseable"), False, Action.DEAD_LETTER),
-        (item(kind="change", silence="no-account"), False, Action.STORE),
-        (item(kind="call", silence="no-identity"), False, Action.STORE),
+        (item(answerable=True), Action.ANSWER),
+        (item(silence="reaction"), Action.STORE),
+        (item(kind="echo", silence="echo"), Action.STORE),
+        (item(silence="no-account"), Action.DEAD_LETTER),
+        (item(silence="no-identity"), Action.DEAD_LETTER),
+        (item(kind="echo", silence="no-account"), Action.DEAD_LETTER),
+        (item(kind="unknown", silence="unparseable"), Action.DEAD_LETTER),
+        (item(kind="change", silence="no-account"), Action.STORE),
+        (item(kind="call", silence="no-identity"), Action.STORE),
     ],
 )
-def test_what_becomes_of_an_item(what: Item, known: bool, action: Action) -> None:
-    """A user's new message is answered; what was seen is a duplicate; a message of nobody is for an operator; the rest is stored."""
-    assert decide(what, known=known).action is action
+def test_what_becomes_of_an_item(what: Item, action: Action) -> None:
+    """A user's message is answered; a message of nobody is for an operator; the rest is stored."""
+    assert decide(what, received_at=1, reply_window_ms=100).action is action
+
+
+@pytest.mark.parametrize(
+    ("received_at", "decision"),
+    [
+        (0, Decision(action=Action.ANSWER)),
+        (101, Decision(action=Action.ANSWER)),
+        (102, Decision(action=Action.STORE, reason="late")),
+        (1 + REMEMBERED_MS, Decision(action=Action.STORE, reason="late")),
+        (2 + REMEMBERED_MS, Decision(action=Action.ANSWER)),
+    ],
+)
+def test_what_is_late(received_at: int, decision: Decision) -> None:
+    """Later than the window and no later than a platform delivers again: such a message is stored; silent ones keep their own reason."""
+    assert decide(item(answerable=True), received_at=received_at, reply_window_ms=100) == decision
+    assert decide(item(silence="reaction"), received_at=received_at, reply_window_ms=100).reason == "reaction"
 
 
 HELP = Agent(id="help", kind="offline", tenant="acme")

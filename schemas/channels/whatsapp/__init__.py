@@ -13,12 +13,19 @@ from schemas.channels.whatsapp.statuses import parse_statuses
 from schemas.events.outbound import OutboundEvent
 from schemas.events.webhook_part import WebhookPart
 
+REPLY_WINDOW_MS = 24 * 3_600_000
+"""The customer service window: after it the platform takes templates only.
+
+https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages
+"""
+
 
 class WhatsApp:
     """The channel; what each method promises is said in the protocol."""
 
     name = CHANNEL
     prefix = PREFIX
+    reply_window_ms = REPLY_WINDOW_MS
 
     def verify(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes]) -> bool:
         """Tell whether one of the secrets signed exactly these bytes."""

@@ -26,8 +26,10 @@ def is_user_id(address: str) -> bool:
 
 
 def message_contact(item: Tree) -> str:
-    """Return the contact of a message: its group, else who wrote it."""
-    return identity(item.get("group_id")) or identity(item.get("from_user_id")) or identity(item.get("from"))
+    """Return the contact of a message: its group, else who wrote it, else whose name it says has changed."""
+    writer = identity(item.get("group_id")) or identity(item.get("from_user_id")) or identity(item.get("from"))
+    system = item.get("system")
+    return writer or (identity(system.get("previous_user_id")) if isinstance(system, dict) else "")
 
 
 def status_contact(item: Tree) -> str:
@@ -59,6 +61,12 @@ def preference_contact(item: Tree) -> str:
     return identity(item.get("user_id")) or identity(item.get("wa_id"))
 
 
+def update_contact(item: Tree) -> str:
+    """Return the contact of a changed user id: the one from before, else the phone number."""
+    user_id = item.get("user_id")
+    return identity(user_id.get("previous") if isinstance(user_id, dict) else user_id) or identity(item.get("wa_id"))
+
+
 def no_contact(_: Tree) -> str:
     """Return the empty contact: the item is about the account."""
     return ""
@@ -71,6 +79,7 @@ CONTACT_OF: dict[str, Callable[[Tree], str]] = {
     "history": history_contact,
     "call": call_contact,
     "preference": preference_contact,
+    "identity": update_contact,
     "error": no_contact,
 }
 """How the contact of each kind of item is found."""

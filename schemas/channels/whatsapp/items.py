@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from schemas.channels.base import Item
-from schemas.channels.whatsapp.identity import message_contact
+from schemas.channels.whatsapp.identity import identity, message_contact
 from schemas.channels.whatsapp.parts import PREFIX
 from schemas.channels.whatsapp.people import NOBODY, People, Sides
 from schemas.channels.whatsapp.reading import read_item, short, sub, text, time_ms
@@ -27,6 +27,7 @@ _USERS_WRITE = frozenset(
 )
 _REPLIES = frozenset({"button_reply", "list_reply", "nfm_reply"})
 _SILENT_TYPES = frozenset({"reaction", "system", "unsupported", "edit", "revoke", "request_welcome", "ephemeral"})
+_CHANGES_OF_NAME = frozenset({"user_changed_number", "user_changed_user_id"})
 _PLACEHOLDER = "media_placeholder"
 _NOTICES = frozenset({"change", "error", "unknown"})
 """Kinds without an id of their own, of which the same text may come again and mean something new."""
@@ -51,7 +52,21 @@ def _message(part: WebhookPart, change: Change, raw: msgspec.Raw, tree: dict[str
     sides = people.sides_of_message(tree)
     words = words_of(tree)
     silence = _silence(part, tree, sides, words)
-    return _written(part, change, raw, tree, words=words, sides=sides, direction="in", silence=silence)
+    if text(tree, "type") != "system":
+        return _written(part, change, raw, tree, words=words, sides=sides, direction="in", silence=silence)
+    becomes = _becomes(sub(tree, "system"))
+    previous = identity(sub(tree, "system").get("previous_user_id"))
+    if previous and not sides.reply_to:
+        sides = sides._replace(person=people.known(previous, ""))
+    return _written(part, change, raw, tree, words=words, sides=sides, direction="in", silence=silence, becomes=becomes)
+
+
+def _becomes(system: dict[str, Any]) -> Person:
+    """Return what a person goes by after a change of number or user id; nothing for other news."""
+    if text(system, "type") not in _CHANGES_OF_NAME:
+        return NOBODY
+    phone = identity(system.get("wa_id")) or identity(system.get("new_wa_id"))
+    return Person(phone=short(phone), user_id=short(identity(system.get("user_id"))))
 
 
 def _silence(part: WebhookPart, tree: dict[str, Any], sides: Sides, words: str) -> str:
@@ -83,7 +98,16 @@ def _history(part: WebhookPart, change: Change, raw: msgspec.Raw, tree: dict[str
 
 
 def _written(
-    part: WebhookPart, change: Change, raw: msgspec.Raw, tree: dict[str, Any], *, words: str, sides: Sides, direction: str, silence: str
+    part: WebhookPart,
+    change: Change,
+    raw: msgspec.Raw,
+    tree: dict[str, Any],
+    *,
+    words: str,
+    sides: Sides,
+    direction: str,
+    silence: str,
+    becomes: Person = NOBODY,
 ) -> Item:
     return Item(
         kind=change.kind,
@@ -98,6 +122,7 @@ def _written(
         reply_to_kind=sides.reply_to_kind,
         person=sides.person,
         payload=raw,
+        becomes=becomes,
     )
 
 
@@ -113,6 +138,13 @@ def _call(part: WebhookPart, change: Change, raw: msgspec.Raw, tree: dict[str, A
 def _preference(part: WebhookPart, change: Change, raw: msgspec.Raw, tree: dict[str, Any], people: People) -> Item:
     person = people.known(text(tree, "user_id"), text(tree, "wa_id"))
     return _silent(part, change, raw, tree, type_=text(tree, "category"), words=text(tree, "detail"), person=person)
+
+
+def _update(part: WebhookPart, change: Change, raw: msgspec.Raw, tree: dict[str, Any], people: People) -> Item:
+    user_id = sub(tree, "user_id")
+    person = people.known(identity(user_id.get("previous")), identity(tree.get("wa_id")))
+    becomes = Person(user_id=short(identity(user_id.get("current"))))
+    return _silent(part, change, raw, tree, type_=change.field, words=text(tree, "detail"), person=person, becomes=becomes)
 
 
 def _error(part: WebhookPart, change: Change, raw: msgspec.Raw, tree: dict[str, Any], _: People) -> Item:
@@ -134,6 +166,7 @@ def _silent(
     type_: str,
     words: str,
     person: Person = NOBODY,
+    becomes: Person = NOBODY,
     direction: str = "in",
 ) -> Item:
     entry_ms = time_ms(change.time, default_ms=part.received_at)
@@ -150,6 +183,7 @@ def _silent(
         reply_to_kind="",
         person=person,
         payload=raw,
+        becomes=becomes,
     )
 
 
@@ -191,5 +225,6 @@ _READERS = {
     "history": _history,
     "call": _call,
     "preference": _preference,
+    "identity": _update,
     "error": _error,
 }

@@ -22,6 +22,7 @@ KIND_OF_ARRAY = {
     "history": "history",
     "calls": "call",
     "user_preferences": "preference",
+    "user_id_update": "identity",
     "errors": "error",
 }
 """The arrays of `value` that hold items, and what we call these."""
