@@ -113,7 +113,7 @@ def place(name: Name, own: str, carried: Carried, *, item_id: str, is_back: bool
 
 
 def _changed(name: Name, own: str, carried: Carried) -> tuple[Name, list[tuple[str, Route]]]:
-    """Return what a change of number or user id leads to: the new names belong to the same conversation, the old number is free."""
+    """Return what a change of number or user id leads to: the new names belong to the same conversation."""
     canonical = name.canonical or own
     phone = carried.new_phone or (carried.other if carried.other_is_phone else own)
     links = []
@@ -121,8 +121,8 @@ def _changed(name: Name, own: str, carried: Carried) -> tuple[Name, list[tuple[s
         links.append((phone, _link(canonical, carried.new_user, is_phone=True, is_firm=True)))
     if carried.new_user:
         links.append((carried.new_user, _link(canonical, phone, is_phone=False, is_firm=True)))
-    moved = not carried.other_is_phone and (carried.new_user or carried.new_phone)
-    return msgspec.structs.replace(name, canonical=canonical, other=moved or name.other), links
+    other = name.other if carried.other_is_phone else carried.new_user or name.other
+    return msgspec.structs.replace(name, canonical=canonical, other=other), links
 
 
 def _link(canonical: str, other: str, *, is_phone: bool, since: int = 0, is_firm: bool = False) -> Route:

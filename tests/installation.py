@@ -144,6 +144,12 @@ class Outside:
             await response.read()
             return response.status
 
+    async def send(self, message: dict[str, Any]) -> tuple[int, Any]:
+        """Ask the API for a send with the admin key; return status and body."""
+        headers = {"Authorization": f"Bearer {self.settings.admin_key.get_secret_value()}"}
+        async with self.http.post(f"{self.url}/v1/messages", json=message, headers=headers) as response:
+            return response.status, orjson.loads(await response.read())
+
     async def get(self, path: str) -> tuple[int, Any]:
         """Read from the API with the admin key; return status and body."""
         headers = {"Authorization": f"Bearer {self.settings.admin_key.get_secret_value()}"}

@@ -1,12 +1,21 @@
 """Reads whole topics in tests, and waits for records in them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.settings import Settings
+from schemas.codec import decode
+from schemas.events.inbound import InboundEvent
+from schemas.events.linked import LinkedEvent
+
+
+def decided(found: Sequence[Any]) -> list[InboundEvent]:
+    """Return the items among records of [inbound], without the words about keys."""
+    either: Any = InboundEvent | LinkedEvent
+    return [event for record in found if isinstance(event := decode(record.value, either), InboundEvent)]
 
 
 async def records(settings: Settings, topic: str) -> list[Any]:

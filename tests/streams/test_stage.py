@@ -11,13 +11,12 @@ from infra.settings import Settings
 from infra.simulator.faults import Fault
 from infra.simulator.freshen import Wanted
 from infra.simulator.webhooks import build, text_body
-from schemas.codec import decode
 from schemas.events.dead_letter import read_dead_letter
 from schemas.events.inbound import InboundEvent
 from streams.decisions import DEFAULT_FALLBACK
 from tests.driver import ACCOUNT
 from tests.installation import Installation
-from tests.reading import records, wait_for_records
+from tests.reading import decided, records, wait_for_records
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
@@ -34,7 +33,7 @@ def sent_texts(installation: Installation) -> list[str]:
 
 
 async def inbound_events(settings: Settings) -> list[InboundEvent]:
-    return [decode(record.value, InboundEvent) for record in await records(settings, "inbound")]
+    return decided(await records(settings, "inbound"))
 
 
 async def test_a_failing_model_is_answered_with_the_fallback_and_kept(settings: Settings) -> None:
@@ -104,8 +103,8 @@ async def test_decisions_are_recorded(settings: Settings) -> None:
                 assert await installation.post(body) == 200
         assert await installation.post(text(1)) == 200
         await installation.platform.books.wait_for("accepted", 1, timeout_s=60)
-        found = await wait_for_records(settings, "inbound", lambda found: len(found) >= 5)
-        events = {event.type if event.kind == "message" else event.kind: event for event in (decode(r.value, InboundEvent) for r in found)}
+        found = await wait_for_records(settings, "inbound", lambda found: len(decided(found)) >= 5)
+        events = {event.type if event.kind == "message" else event.kind: event for event in decided(found)}
         assert {event.decision for name, event in events.items() if name != "text"} == {"stored"}
         assert all(event.reason for name, event in events.items() if name != "text")
         answered = events["text"]
