@@ -300,7 +300,7 @@ class RawToOutbound:
             created_at=max(self._clock.now_ms(), part.received_at),
             agent=work.whose.agent.id,
             raw=work.origin,
-            caused_at=record.timestamp_ms,
+            caused_at=work.record.timestamp_ms,
         )
 
     def _outputs(self, work: _Work, item: Item, *, outcome: str, reason: str, send: OutboundEvent | None) -> list[asyncio.Future[int]]:
