@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
+from urllib.parse import unquote
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -16,7 +17,7 @@ from infra.errors import OttlaError
 from infra.kafka.admin import KafkaUnreachableError, TopicsError
 from infra.settings import Settings
 from schemas.codec import DecodeError, decode
-from schemas.events.config import Account, Agent, Tenant
+from schemas.events.config import DEFAULT_TENANT, Account, Agent, Tenant
 from schemas.topics import ACCOUNTS, CONFIG_TOPICS, TENANTS, Topic
 
 log = structlog.get_logger()
@@ -29,6 +30,7 @@ E = TypeVar("E", Tenant, Account, Agent)
 _POLL_MS = 500
 _RETRY_S = 1.0
 _FETCH_BYTES_MAX = 2 << 20
+_KEY_PARTS = 3
 
 
 class ConfigTables:
@@ -121,6 +123,12 @@ class ConfigTables:
         if self._by_number is None:
             self._by_number = {account.phone_number_id: account for account in self.accounts.values()}
         return self._by_number.get(phone_number_id)
+
+    def tenant_of(self, key: bytes) -> str:
+        """Return whose conversation a record's key names; the default tenant where it names none, or no account is applied."""
+        parts = key.decode("utf-8", "replace").split(":")
+        account = self.account_by_phone_number_id(unquote(parts[1])) if len(parts) == _KEY_PARTS else None
+        return account.tenant if account is not None else DEFAULT_TENANT
 
     async def _read_all(self, consumer: AIOKafkaConsumer) -> None:
         await consumer.start()

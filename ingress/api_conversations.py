@@ -27,9 +27,9 @@ async def list_conversations(request: Request) -> Response:
     async def read(cassandra: Cassandra) -> Response:
         contact = request.query_params.get("contact")
         if contact is not None:
-            page = await find_conversations(cassandra, tenant=_tenant(request), contact=contact)
+            page = await find_conversations(cassandra, tenant=tenant_of(request), contact=contact)
         else:
-            page = await read_conversations(cassandra, tenant=_tenant(request), before=_before(request), limit=_limit(request))
+            page = await read_conversations(cassandra, tenant=tenant_of(request), before=before_of(request), limit=limit_of(request))
         return _json(page)
 
     return await answered(request, read)
@@ -41,7 +41,7 @@ async def list_messages(request: Request) -> Response:
     async def read(cassandra: Cassandra) -> Response:
         for conversation in _spellings(request.path_params["id"]):
             page = await read_messages(
-                cassandra, tenant=_tenant(request), conversation=conversation, before=_before(request), limit=_limit(request)
+                cassandra, tenant=tenant_of(request), conversation=conversation, before=before_of(request), limit=limit_of(request)
             )
             if page is not None:
                 return _json(page)
@@ -54,7 +54,7 @@ async def show_message(request: Request) -> Response:
     """Answer one send: its status, attempts and all that is known of it."""
 
     async def read(cassandra: Cassandra) -> Response:
-        message = await read_message(cassandra, tenant=_tenant(request), message_id=request.path_params["id"])
+        message = await read_message(cassandra, tenant=tenant_of(request), message_id=request.path_params["id"])
         if message is None:
             return problem(404, "No such message", "Check the id; a message just queued can be read a moment later.")
         return _json(message)
@@ -68,7 +68,7 @@ async def list_sends(request: Request) -> Response:
     async def read(cassandra: Cassandra) -> Response:
         if request.query_params.get("outcome", UNKNOWN) != UNKNOWN:
             raise ParameterError("`outcome` must be unknown: others are found in their conversations")
-        return _json(await read_unknown_sends(cassandra, tenant=_tenant(request), before=_before(request), limit=_limit(request)))
+        return _json(await read_unknown_sends(cassandra, tenant=tenant_of(request), before=before_of(request), limit=limit_of(request)))
 
     return await answered(request, read)
 
@@ -90,16 +90,19 @@ def _away() -> Response:
     return problem(503, "History is away", "Cassandra does not answer; ask again in a few seconds.", {"Retry-After": "5"})
 
 
-def _tenant(request: Request) -> str:
+def tenant_of(request: Request) -> str:
+    """Return the caller's tenant, EVERY_TENANT for the administrator."""
     tenant: str = request.state.tenant
     return tenant
 
 
-def _before(request: Request) -> str | None:
+def before_of(request: Request) -> str | None:
+    """Return the cursor that asks for the next page."""
     return request.query_params.get("before") or None
 
 
-def _limit(request: Request) -> int:
+def limit_of(request: Request) -> int:
+    """Return how many entries a page may have; ParameterError if that is no number."""
     given = request.query_params.get("limit", "") or str(_LIMIT_DEFAULT)
     if not given.isascii() or not given.isdigit() or int(given[:10]) == 0:
         raise ParameterError("`limit` must be a number from 1 on")

@@ -23,7 +23,7 @@ from infra.errors import OttlaError
 from infra.kafka.producer import Producer
 from infra.servers.address import resolve_servers
 from infra.settings import Settings, load_settings
-from ingress import api_conversations, api_to_config, api_to_outbound, health, retry_to_outbound, webhook_to_raw
+from ingress import api_conversations, api_dead_letters, api_to_config, api_to_outbound, health, retry_to_outbound, webhook_to_raw
 from ingress.auth import RequireKey
 from ingress.health import Readiness
 from ingress.problems import problem
@@ -124,6 +124,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             *retry_to_outbound.routes,
             *api_to_config.routes,
             *api_conversations.routes,
+            *api_dead_letters.routes,
         ],
         middleware=[Middleware(RequireKey)],
         exception_handlers={HTTPException: _http_error, 500: _http_error},

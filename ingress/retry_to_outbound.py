@@ -43,7 +43,7 @@ async def retry_message(request: Request) -> Response:
             return JSONResponse({"id": event.id, "conversation": event.conversation, "queued": False})
         response = await queue(event, request.app.state.producer, request.app.state.queue_positions)
         if response.status_code == _QUEUED:
-            await _note(cassandra, event)
+            await note_resend(cassandra, event)
         return response
 
     return await answered(request, retry)
@@ -85,7 +85,7 @@ def resend_of(send: Send, content: Content, *, now_ms: int) -> OutboundEvent:
     )
 
 
-async def _note(cassandra: Cassandra, event: OutboundEvent) -> None:
+async def note_resend(cassandra: Cassandra, event: OutboundEvent) -> None:
     """Write at once what history will write a moment later, so that asking again is refused from now on."""
     try:
         await write_rows(cassandra, [resend_row(send=event.cause, resent_as=event.id, time_ms=event.created_at)])

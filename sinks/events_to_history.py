@@ -3,14 +3,13 @@
 Writing is idempotent and convergent (see history_rows), so nothing is read before it is written and a record may come any number of times.
 """
 
-import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 
 import structlog
 
+from infra.cassandra.late import LateCassandra
 from infra.cassandra.rows import Row, write_rows
-from infra.cassandra.session import Cassandra, CassandraAwayError
-from infra.errors import OttlaError
+from infra.cassandra.session import CassandraAwayError
 from infra.fault_points import point
 from infra.kafka.consumer import Taken
 from infra.kafka.record import Record
@@ -43,9 +42,7 @@ class History:
     held_max: Mapping[str, int] = {}
 
     def __init__(self, context: Context) -> None:
-        self._settings = context.settings
-        self._cassandra: Cassandra | None = None
-        self._connecting: asyncio.Task[Cassandra] | None = None
+        self._cassandra = LateCassandra(context.settings)
         self._written: dict[tuple[object, ...], None] = {}
 
     async def start(self) -> None:
@@ -54,7 +51,7 @@ class History:
         Raises MigrationError when the tables are not what this version needs.
         """
         try:
-            await self._connected()
+            await self._cassandra.connect()
         except CassandraAwayError as error:
             log.warning("history cannot be written yet", error=str(error))
 
@@ -76,7 +73,7 @@ class History:
         """
         rows, refused, reason = _rows_of(records)
         rows = [row for row in rows if row.table not in WRITTEN_ONCE or _identity(row) not in self._written]
-        cassandra = await self._connected_or_away()
+        cassandra = await self._cassandra.connected()
         point("history.before_rows")
         await write_rows(cassandra, [row for row in rows if row.table in INDEX_TABLES])
         point("history.index_written")
@@ -88,35 +85,7 @@ class History:
 
     async def stop(self) -> None:
         """Close the connections."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
-        if self._cassandra is not None:
-            await self._cassandra.close()
-            self._cassandra = None
-
-    async def _connected(self) -> Cassandra:
-        """Return the session; all who wait for it share one attempt to connect."""
-        if self._cassandra is not None:
-            return self._cassandra
-        if self._connecting is None:
-            self._connecting = asyncio.create_task(Cassandra.connect(self._settings), name="connect history")
-        connecting = self._connecting
-        try:
-            self._cassandra = await asyncio.shield(connecting)
-        finally:
-            if connecting.done() and self._connecting is connecting:
-                self._connecting = None
-        return self._cassandra
-
-    async def _connected_or_away(self) -> Cassandra:
-        try:
-            return await self._connected()
-        except CassandraAwayError:
-            raise
-        except OttlaError as error:
-            # Tables that do not fit are an operator's to mend; the records are good and wait for it.
-            raise CassandraAwayError(str(error)) from error
+        await self._cassandra.close()
 
     def _remember(self, rows: Sequence[Row]) -> None:
         for row in rows:

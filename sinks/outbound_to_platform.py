@@ -18,17 +18,18 @@ import structlog
 
 from infra.fault_points import point, without
 from infra.kafka.consumer import LostPartitionError, Taken
+from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.record import Record
 from infra.metrics import SEND_RETRIES, SENDS
 from infra.retries import Patience, with_retries
 from schemas.channels import CHANNELS
 from schemas.channels.base import Answer, Outcome, Pause, Request
 from schemas.codec import cloud_event_headers, decode, encode
-from schemas.events.dead_letter import DeadLetter, dead_letter_headers
+from schemas.events.dead_letter import DeadLetter
 from schemas.events.outbound import OutboundEvent
 from schemas.events.planned import PlannedEvent
 from schemas.events.sent import SentEvent
-from schemas.topics import DEAD_LETTERS, LEDGER, OUTBOUND, SENT, STATUS
+from schemas.topics import LEDGER, OUTBOUND, SENT, STATUS
 from sinks.base import Claims, Context
 from sinks.claimed_body import ClaimedBody
 from sinks.ledger import Ledger
@@ -206,7 +207,7 @@ class OutboundToPlatform:
         if outcome == "rejected":
             # Certainly not sent, so after a crash from here on it is tried again; who finds an outcome does nothing any more.
             self._unclaim(record)
-            await self._dead_letter(record, attempted)
+            await self._dead_letter(record, outbound, attempted)
         sent = self._sent_event(outbound, attempted, outcome=outcome, started_ms=started_ms)
         offset = await self._record(record, sent)
         point("sender.outcome_recorded")
@@ -344,7 +345,7 @@ class OutboundToPlatform:
         headers = cloud_event_headers(event_id=sent.id, event_type="ottla.sent", source=NAME, time_ms=sent.at)
         return await self._context.producer.send(SENT.name, key=record.key, value=encode(sent), headers=headers)
 
-    async def _dead_letter(self, record: Record, attempted: Attempted) -> None:
+    async def _dead_letter(self, record: Record, outbound: OutboundEvent, attempted: Attempted) -> None:
         answer = attempted.answer
         letter = DeadLetter(
             stage=NAME,
@@ -355,9 +356,10 @@ class OutboundToPlatform:
             offset=record.offset,
             attempts=attempted.tries,
             at=self._context.clock.now_ms(),
+            tenant=outbound.tenant,
         )
         point("sender.before_dead_letter")
-        await self._context.producer.send(DEAD_LETTERS.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
+        await write_dead_letter(self._context.producer, letter, key=record.key, value=record.value)
         point("sender.dead_letter_written")
 
 

@@ -16,15 +16,15 @@ from infra.config_tables import ConfigTables
 from infra.errors import UsageError
 from infra.fault_points import point
 from infra.kafka.consumer import LaneConsumer, LostPartitionError
+from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.producer import ProduceError, Producer
 from infra.kafka.record import Record
-from infra.metrics import DEAD_LETTERS, EVENTS, IN_FLIGHT
+from infra.metrics import EVENTS, IN_FLIGHT
 from infra.retries import Patience, with_retries
 from infra.role_server import RoleServer
 from infra.settings import Settings
 from schemas.codec import DecodeError
-from schemas.events.dead_letter import DeadLetter, dead_letter_headers
-from schemas.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
+from schemas.events.dead_letter import DeadLetter, read_redrive
 from sinks.base import Context, Sink
 
 log = structlog.get_logger()
@@ -107,8 +107,9 @@ class SinkHost:
         )
 
     async def _dead_letter(self, record: Record, error: Exception) -> None:
-        """Write a dead letter and wait for it; ProduceError, which stops the process, if it cannot be written."""
+        """Write a dead letter and wait for it; DeadLetterError, which stops the process, if it cannot be written."""
         undecodable = isinstance(error, DecodeError)
+        redrive = read_redrive(record.headers)
         letter = DeadLetter(
             stage=self._sink.group,
             cause="undecodable" if undecodable else type(error).__name__,
@@ -119,11 +120,12 @@ class SinkHost:
             attempts=1 if undecodable else self._patience.tries,
             at=self._context.clock.now_ms(),
             stack="".join(traceback.format_exception(error)),
+            tenant=self._context.config.tenant_of(record.key),
+            redrive_of=redrive.letter if redrive is not None else "",
         )
         point("sinks.before_dead_letter")
-        await self._context.producer.send(DEAD_LETTERS_TOPIC.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
+        await write_dead_letter(self._context.producer, letter, key=record.key, value=record.value)
         point("sinks.dead_letter_written")
-        DEAD_LETTERS.labels(letter.stage, letter.cause).inc()
         EVENTS.labels(letter.stage, "dead-letter").inc()
         log.error("dead letter", stage=letter.stage, cause=letter.cause, error=letter.error, topic=record.topic, offset=record.offset)
 

@@ -5,14 +5,14 @@ import enum
 import msgspec
 
 from schemas.channels.base import Item
-from schemas.events.config import Account, Agent
+from schemas.events.config import DEFAULT_TENANT, Account, Agent
 from streams.rows import REMEMBERED_MS, Turn
 
-DEFAULT_TENANT = "default"
 DEFAULT_AGENT = "default"
 DEFAULT_FALLBACK = "Sorry, I cannot answer right now. Somebody will get back to you."
 ANSWER_STEP = "reply"
 FALLBACK_STEP = "fallback"
+REDRIVE_STEP = "redrive"
 REPLY_PRIORITY = "high"
 
 

@@ -19,21 +19,21 @@ import structlog
 from infra.clock import Clock
 from infra.config_tables import ConfigTables
 from infra.fault_points import point, without
+from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.producer import Producer, settle
 from infra.kafka.record import Record
-from infra.metrics import DEAD_LETTERS, EVENT_SECONDS, EVENTS
+from infra.metrics import EVENT_SECONDS, EVENTS
 from infra.retries import Patience, with_retries
 from schemas.channels import CHANNELS
 from schemas.channels.base import Channel, Item
 from schemas.codec import DecodeError, cloud_event_headers, decode, encode
-from schemas.events.dead_letter import DeadLetter, dead_letter_headers
+from schemas.events.dead_letter import ITEMS_MAX, DeadLetter, Redrive, read_redrive
 from schemas.events.inbound import InboundEvent, RecordPosition
 from schemas.events.linked import LinkedEvent
 from schemas.events.outbound import OutboundEvent
 from schemas.events.routed_part import Route, RoutedPart
 from schemas.events.webhook_part import Change, WebhookPart
 from schemas.ids import event_id, send_id
-from schemas.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
 from schemas.topics import INBOUND, OUTBOUND, RAW
 from streams.agents.base import AgentError, Reply
 from streams.agents.base import Turn as AgentTurn
@@ -41,6 +41,7 @@ from streams.decisions import (
     ANSWER_STEP,
     DEFAULT_FALLBACK,
     FALLBACK_STEP,
+    REDRIVE_STEP,
     REPLY_PRIORITY,
     Action,
     Configured,
@@ -90,9 +91,12 @@ class _Work:
     key: str
     origin: RecordPosition
     name: Name
+    redrive: Redrive | None
+    seen: set[str] = field(default_factory=set)
     ids: list[str] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     lost: DeadLetter | None = None
+    lost_items: list[str] = field(default_factory=list)
 
 
 class RawToOutbound:
@@ -112,8 +116,9 @@ class RawToOutbound:
     async def handle(self, record: Record, owned: Callable[[], bool]) -> None:
         """Deal with one record of [raw]; returns when all it led to is acknowledged.
 
-        `owned` tells whether this worker still owns the record's partition; it is asked before every write. Raises LostPartitionError when
-        it does not, ProduceError when the log does not take what must be written.
+        `owned` tells whether this worker still owns the record's partition; it is asked before every write. Of a redriven record what
+        failed before is handled again, known or not. Raises LostPartitionError when the partition is not owned any more, ProduceError when
+        the log does not take what must be written.
         """
         started_ms = self._clock.now_ms()
         row = self._row(record)
@@ -124,7 +129,8 @@ class RawToOutbound:
             part: WebhookPart = decode(record.value, _IN_RAW)
             channel = CHANNELS[part.channel]
         except (DecodeError, KeyError) as error:
-            await self._dead_letter(record, owned, self._letter(record, cause="undecodable", error=error, attempts=1))
+            letter = self._letter(record, cause="undecodable", error=error, attempts=1, tenant=self._config.tenant_of(record.key))
+            await self._dead_letter(record, owned, letter)
             await self._write_row(record, owned, row, ids=[], turns=[], name=row.name)
             return
         point("streams.decoded")
@@ -140,6 +146,7 @@ class RawToOutbound:
             key=record.key.decode() if routed else part.conversation,
             origin=routed.origin if routed else RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset),
             name=row.name,
+            redrive=read_redrive(record.headers),
         )
         if routed is not None and routed.route.step == "link":
             await self._link(work, routed.route, owned)
@@ -149,7 +156,8 @@ class RawToOutbound:
             else:
                 await self._routed(work, item, routed.route, owned)
         if work.lost is not None:
-            await self._dead_letter(record, owned, work.lost)
+            items = ",".join(work.lost_items) if len(work.lost_items) <= ITEMS_MAX else ""
+            await self._dead_letter(record, owned, msgspec.structs.replace(work.lost, items=items))
         await self._write_row(record, owned, row, ids=work.ids, turns=work.turns, name=work.name)
         EVENT_SECONDS.labels(STAGE).observe((self._clock.now_ms() - started_ms) / 1000)
 
@@ -159,7 +167,7 @@ class RawToOutbound:
 
     async def _item(self, work: _Work, item: Item, owned: Callable[[], bool]) -> None:
         """Deal with an item of a webhook: deduplicated under its own key, then placed."""
-        if self._is_first(work, item.id):
+        if self._is_due(work, item):
             work.name = seen(work.name, work.part.received_at)
             await self._place(work, item, owned)
 
@@ -170,10 +178,10 @@ class RawToOutbound:
             name, canonical = answer(work.name, work.key, own, route)
             await self._learn(work, name, owned)
             await self._send_on(work, own, Route(step="answer", canonical=canonical, other=work.key), alone(work.part, item), owned)
-        elif route.step == "answer" and self._is_first(work, f"{_BACK}{item.id}"):
+        elif route.step == "answer" and self._is_due(work, item, mark=_BACK):
             await self._learn(work, learn(work.name, route, item_id=item.id), owned)
             await self._place(work, item, owned, is_back=True)
-        elif route.step == "deliver" and self._is_first(work, item.id):
+        elif route.step == "deliver" and self._is_due(work, item):
             await self._decide(work, item, owned)
 
     async def _link(self, work: _Work, route: Route, owned: Callable[[], bool]) -> None:
@@ -233,18 +241,22 @@ class RawToOutbound:
         """Decide about an item in its conversation, and write what that leads to."""
         decision = decide(item, received_at=work.part.received_at, reply_window_ms=work.channel.reply_window_ms)
         EVENTS.labels(STAGE, decision.action.value).inc()
-        outcome, reason, send, text = decision.action.value, decision.reason, None, ""
+        outcome, reason, send, text, failure = decision.action.value, decision.reason, None, "", None
         if decision.action is Action.ANSWER:
             point("streams.before_agent")
             text, step, failure = await self._reply(work, item)
             point("streams.answered")
-            send = self._outbound(work, item, text=text, step=step)
-            if failure is not None:
-                outcome, reason, work.lost = "failed", failure.cause, failure
+            # Of a redriven item the user has been told already that nobody could answer.
+            if failure is None or not _is_redriven(work):
+                send = self._outbound(work, item, text=text, step=step)
         elif decision.action is Action.DEAD_LETTER:
-            outcome = "failed"
-            work.lost = self._letter(work.record, cause=decision.reason, error=ValueError("no conversation it belongs to"), attempts=1)
-        work.turns += turns_of(item, text)
+            error = ValueError("no conversation it belongs to")
+            failure = self._letter(work.record, cause=decision.reason, error=error, attempts=1, tenant=work.whose.tenant)
+        if failure is not None:
+            outcome, reason, work.lost = "failed", failure.cause, failure
+            work.lost_items.append(_id_of(work, item))
+        if failure is None or not _is_redriven(work):
+            work.turns += turns_of(item, text)
         point("streams.before_outputs")
         self._check(owned)
         outputs = self._outputs(work, item, outcome=outcome, reason=reason, send=send)
@@ -252,15 +264,19 @@ class RawToOutbound:
             await settle(outputs)
         point("streams.outputs_acknowledged")
 
-    def _is_first(self, work: _Work, item_id: str) -> bool:
-        """Tell whether an id did not come before under this key, and remember it."""
+    def _is_due(self, work: _Work, item: Item, *, mark: str = "") -> bool:
+        """Tell whether an item is to be handled, and remember it: it did not come before under this key, or it failed and is redriven."""
+        item_id = mark + item.id
         record, now_ms = work.record, work.part.received_at
         read = partial(self._table.get, record.partition)
-        known = item_id in work.ids or is_known(work.row, record.key, item_id, now_ms=now_ms, sealed_row=read)
-        if known and not without("dedupe"):
+        known = is_known(work.row, record.key, item_id, now_ms=now_ms, sealed_row=read)
+        is_new = not known or without("dedupe")
+        if item_id in work.seen or not (is_new if work.redrive is None else work.redrive.asks_for(_id_of(work, item))):
             EVENTS.labels(STAGE, "duplicate").inc()
             return False
-        work.ids.append(item_id)
+        work.seen.add(item_id)
+        if not known:
+            work.ids.append(item_id)
         return True
 
     async def _reply(self, work: _Work, item: Item) -> tuple[str, str, DeadLetter | None]:
@@ -273,19 +289,21 @@ class RawToOutbound:
                 lambda: self._answer(work.whose, turn), patience=self._patience, what=f"agent {agent.id}", final=(AgentError,)
             )
         except AgentError as error:
-            letter = self._letter(work.record, cause=error.cause, error=error, attempts=1)
+            letter = self._letter(work.record, cause=error.cause, error=error, attempts=1, tenant=work.whose.tenant)
         except Exception as error:  # noqa: BLE001  # whatever an agent raises: the user is answered and an operator is told
-            letter = self._letter(work.record, cause="agent-error", error=error, attempts=self._patience.tries)
+            tries = self._patience.tries
+            letter = self._letter(work.record, cause="agent-error", error=error, attempts=tries, tenant=work.whose.tenant)
         else:
-            return reply.text, ANSWER_STEP, None
+            return reply.text, REDRIVE_STEP if _is_redriven(work) else ANSWER_STEP, None
         log.warning("agent failed, fallback sent", agent=agent.id, cause=letter.cause, error=letter.error)
         return agent.fallback or DEFAULT_FALLBACK, FALLBACK_STEP, letter
 
     def _outbound(self, work: _Work, item: Item, *, text: str, step: str) -> OutboundEvent:
         part = work.part
-        cause = event_id(work.key, item.id)
+        cause = _id_of(work, item)
         return OutboundEvent(
-            id=send_id(conversation=work.key, cause=cause, step=step),
+            # A fallback has the id of the answer it stands for: after a crash the agent may do what it did not do before, or the reverse.
+            id=send_id(conversation=work.key, cause=cause, step=ANSWER_STEP if step == FALLBACK_STEP else step),
             conversation=work.key,
             tenant=work.whose.tenant,
             channel=part.channel,
@@ -301,13 +319,14 @@ class RawToOutbound:
             agent=work.whose.agent.id,
             raw=work.origin,
             caused_at=work.record.timestamp_ms,
+            lookup=work.redrive is not None,
         )
 
     def _outputs(self, work: _Work, item: Item, *, outcome: str, reason: str, send: OutboundEvent | None) -> list[asyncio.Future[int]]:
         part, record = work.part, work.record
         now_ms = max(self._clock.now_ms(), part.received_at)
         inbound = InboundEvent(
-            id=event_id(work.key, item.id),
+            id=_id_of(work, item),
             conversation=work.key,
             tenant=work.whose.tenant,
             channel=part.channel,
@@ -352,7 +371,8 @@ class RawToOutbound:
         for key in changes.drop:
             await self._table.put(record.partition, key, None)
 
-    def _letter(self, record: Record, *, cause: str, error: Exception, attempts: int) -> DeadLetter:
+    def _letter(self, record: Record, *, cause: str, error: Exception, attempts: int, tenant: str) -> DeadLetter:
+        redrive = read_redrive(record.headers)
         return DeadLetter(
             stage=STAGE,
             cause=cause,
@@ -363,17 +383,26 @@ class RawToOutbound:
             attempts=attempts,
             at=self._clock.now_ms(),
             stack="".join(traceback.format_exception(error)),
+            tenant=tenant,
+            redrive_of=redrive.letter if redrive is not None else "",
         )
 
     async def _dead_letter(self, record: Record, owned: Callable[[], bool], letter: DeadLetter) -> None:
-        """Write a dead letter and wait for it; if it cannot be written the stage stops rather than lose the event."""
-        self._check(owned)
         point("streams.before_dead_letter")
-        await self._producer.send(DEAD_LETTERS_TOPIC.name, key=record.key, value=record.value, headers=dead_letter_headers(letter))
+        self._check(owned)
+        await write_dead_letter(self._producer, letter, key=record.key, value=record.value)
         point("streams.dead_letter_written")
-        DEAD_LETTERS.labels(STAGE, letter.cause).inc()
 
     @staticmethod
     def _check(owned: Callable[[], bool]) -> None:
         if not owned():
             raise LostPartitionError
+
+
+def _id_of(work: _Work, item: Item) -> str:
+    return event_id(work.key, item.id)
+
+
+def _is_redriven(work: _Work) -> bool:
+    """Tell whether single items are redriven; of a record that could not be read nothing was ever answered."""
+    return work.redrive is not None and bool(work.redrive.items)

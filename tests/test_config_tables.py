@@ -170,3 +170,21 @@ async def test_a_broker_that_restarts(tmp_path: Path) -> None:
         await tables.stop()
         await producer.stop()
         await broker.stop()
+
+
+@pytest.mark.parametrize(
+    ("key", "tenant"),
+    [
+        (b"wa:7:1", "acme"),
+        (b"wa:a%2Fb:1", "acme"),
+        (b"wa:8:1", "default"),
+        (b"wa:-:-", "default"),
+        (b"odd", "default"),
+        (b"\xff", "default"),
+    ],
+)
+def test_whose_a_conversation_is(key: bytes, tenant: str) -> None:
+    """Its account says so; a key that names none is the default tenant's, whatever its bytes are."""
+    tables = ConfigTables(Settings(_env_file=None))
+    tables.accounts = {"a7": _account(7, tenant="acme"), "odd": Account(id="odd", phone_number_id="a/b", tenant="acme")}
+    assert tables.tenant_of(key) == tenant

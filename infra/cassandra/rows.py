@@ -33,6 +33,9 @@ PARTITION_KEYS: Mapping[str, tuple[str, ...]] = {
     "history_tenants": ("part",),
     "aliases": ("alias",),
     "members": ("conversation",),
+    "processing_errors": ("id",),
+    "processing_errors_by_time": ("part", "bucket"),
+    "processing_error_buckets": ("part",),
 }
 """Which columns of a table name the partition."""
 
@@ -42,11 +45,15 @@ _BATCH_BYTES_MAX = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row to write: its table, its columns (never null) and its write timestamp in microseconds."""
+    """One row to write: its table, its columns (never null) and its write timestamp in microseconds.
+
+    It is kept for `ttl_s` seconds; 0: for ever.
+    """
 
     table: str
     columns: dict[str, Value]
     write_us: int
+    ttl_s: int = 0
 
     @property
     def partition(self) -> tuple[Value, ...]:
@@ -61,7 +68,10 @@ class Row:
     @property
     def statement(self) -> Statement:
         """The CQL that writes it, and its values."""
-        return _insert(self.table, tuple(self.columns)), (*self.columns.values(), self.write_us)
+        cql = _insert(self.table, tuple(self.columns))
+        if self.ttl_s:
+            return f"{cql} AND TTL ?", (*self.columns.values(), self.write_us, self.ttl_s)
+        return cql, (*self.columns.values(), self.write_us)
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,9 @@
 
 from schemas.codec import Event
 
+DEFAULT_TENANT = "default"
+"""Whose everything is that no applied account names."""
+
 
 class Tenant(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
     """A customer of this installation."""
@@ -15,7 +18,7 @@ class Account(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v
 
     id: str
     phone_number_id: str
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     token: str = ""
     app_secret: str = ""
     agent: str = ""
@@ -26,7 +29,7 @@ class Agent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v",
 
     id: str
     kind: str
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     model: str = ""
     instructions: str = ""
     knowledge: str = ""

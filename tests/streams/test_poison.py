@@ -1,5 +1,9 @@
 """streams.raw_to_outbound on a real log: an event whose handling fails is tried three times, then kept, and its user answered."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -13,12 +17,15 @@ from infra.settings import Settings
 from infra.simulator.webhooks import text_body
 from schemas.channels import CHANNELS
 from schemas.codec import decode
-from schemas.events.dead_letter import read_dead_letter
+from schemas.events.dead_letter import read_dead_letter, redrive_headers
 from schemas.events.inbound import InboundEvent
 from schemas.events.outbound import OutboundEvent
+from schemas.ids import event_id
 from streams.agents.base import Reply, Turn
 from streams.decisions import DEFAULT_FALLBACK, Configured
 from streams.raw_to_outbound import RawToOutbound
+from streams.rows import ConversationRow
+from streams.rows import Turn as Said
 from tests.driver import ACCOUNT
 from tests.reading import records
 
@@ -41,44 +48,104 @@ class Rows:
             self.rows[key] = value
 
 
-async def test_a_poison_message_takes_no_sibling_along(settings: Settings) -> None:
-    """Of three messages in one body the second makes its agent fail: three tries, a dead letter, a fallback; the others are answered."""
-    await create_topics(settings)
-    producer = Producer(settings, client_id="test")
-    await producer.start()
-    asked: list[str] = []
+class Agent:
+    """Answers what is said, and fails at the word poison until it is cured."""
 
-    async def answer(_: Configured, turn: Turn) -> Reply:
-        asked.append(turn.text)
-        if turn.text == "poison":
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.cured = False
+
+    async def answer(self, _: Configured, turn: Turn) -> Reply:
+        self.asked.append(turn.text)
+        if turn.text == "poison" and not self.cured:
             raise RuntimeError("an agent's defect")
         return Reply(text=f"answer to {turn.text}", model="test")
 
-    stage = RawToOutbound(
-        table=Rows(),
+
+@asynccontextmanager
+async def running(settings: Settings, agent: Agent, rows: Rows) -> AsyncIterator[RawToOutbound]:
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    yield RawToOutbound(
+        table=rows,
         producer=producer,
         config=ConfigTables(settings),
-        answer=answer,
+        answer=agent.answer,
         clock=SystemClock(),
         default_kind="offline",
         patience=Patience(first_delay_s=0.01),
     )
+    await producer.stop()
+
+
+def three_messages() -> Record:
     texts = [("wamid.1", "first"), ("wamid.2", "poison"), ("wamid.3", "third")]
     (part,) = CHANNELS["whatsapp"].split(text_body(account=ACCOUNT, phone="15550006661", texts=texts, at_s=1), received_at_ms=1)
-    record = Record(topic="raw", partition=0, offset=7, key=part.key.encode(), value=part.value, headers=[], timestamp_ms=1)
-    try:
+    return Record(topic="raw", partition=0, offset=7, key=part.key.encode(), value=part.value, headers=[], timestamp_ms=1)
+
+
+async def test_a_poison_message_takes_no_sibling_along(settings: Settings) -> None:
+    """Of three messages in one body the second makes its agent fail: three tries, a dead letter, a fallback; the others are answered."""
+    agent, record = Agent(), three_messages()
+    async with running(settings, agent, Rows()) as stage:
         await stage.handle(record, lambda: True)
         await stage.handle(record, lambda: True)
-    finally:
-        await producer.stop()
-    assert asked == ["first", "poison", "poison", "poison", "third"]
+    assert agent.asked == ["first", "poison", "poison", "poison", "third"]
     sends = [decode(each.value, OutboundEvent) for each in await records(settings, "outbound-high")]
     said = [msgspec.json.decode(send.message)["text"]["body"] for send in sends]
     assert said == ["answer to first", DEFAULT_FALLBACK, "answer to third"]
     assert [send.step for send in sends] == ["reply", "fallback", "reply"]
+    assert {send.lookup for send in sends} == {False}
     (dead,) = await records(settings, "dead-letters")
     letter = read_dead_letter(list(dead.headers))
-    assert (dead.value, letter.cause, letter.attempts, letter.offset) == (part.value, "agent-error", 3, 7)
+    assert (dead.value, letter.cause, letter.attempts, letter.offset) == (record.value, "agent-error", 3, 7)
+    assert (letter.tenant, letter.items) == ("default", event_id(record.key.decode(), "wamid.2"))
     assert "an agent's defect" in letter.stack
     decisions = [decode(each.value, InboundEvent).decision for each in await records(settings, "inbound")]
     assert decisions == ["answered", "failed", "answered"]
+
+
+async def test_a_redrive_handles_again_what_failed(settings: Settings) -> None:
+    """Too early it fails again, under another id, and leaves the row alone; cured, this item and no other is answered, as a new send."""
+    agent, rows, record = Agent(), Rows(), three_messages()
+    items = event_id(record.key.decode(), "wamid.2")
+    async with running(settings, agent, rows) as stage:
+        await stage.handle(record, lambda: True)
+        before = decode(rows.rows[record.key], ConversationRow)
+        agent.asked.clear()
+        await stage.handle(replace(record, offset=8, headers=redrive_headers("1" * 32, items, time_ms=1)), lambda: True)
+        failed = decode(rows.rows[record.key], ConversationRow)
+        agent.cured = True
+        await stage.handle(replace(record, offset=9, headers=redrive_headers("2" * 32, items, time_ms=1)), lambda: True)
+        cured = decode(rows.rows[record.key], ConversationRow)
+        await stage.handle(replace(record, offset=10), lambda: True)
+    assert agent.asked == ["poison"] * 4
+    assert (failed.done, failed.turns, failed.ids) == (8, before.turns, before.ids)
+    assert (cured.done, cured.turns[len(before.turns) :], cured.ids) == (
+        9,
+        [Said("user", "poison"), Said("assistant", "answer to poison")],
+        before.ids,
+    )
+    sends = [decode(each.value, OutboundEvent) for each in await records(settings, "outbound-high")]
+    assert [(send.step, send.lookup) for send in sends[3:]] == [("fallback", True), ("reply", True)]
+    assert sends[3].id == sends[1].id != sends[4].id
+    first, second = await records(settings, "dead-letters")
+    letter = read_dead_letter(list(second.headers))
+    assert (letter.redrive_of, letter.offset, letter.items) == ("1" * 32, 8, items)
+    assert dict(first.headers)["ce_id"] != dict(second.headers)["ce_id"]
+    decisions = [decode(each.value, InboundEvent) for each in await records(settings, "inbound")][3:]
+    assert [(event.decision, event.id) for event in decisions] == [("failed", items), ("answered", items)]
+
+
+async def test_a_redrive_that_names_no_items_means_all(settings: Settings) -> None:
+    """Everything is handled again, known or not, and what was answered gets the ids it had: the sender passes over them."""
+    agent, record = Agent(), three_messages()
+    async with running(settings, agent, Rows()) as stage:
+        await stage.handle(record, lambda: True)
+        agent.cured = True
+        await stage.handle(replace(record, offset=8, headers=redrive_headers("1" * 32, "", time_ms=1)), lambda: True)
+    assert agent.asked[-3:] == ["first", "poison", "third"]
+    first, fallback, third, *again = [decode(each.value, OutboundEvent).id for each in await records(settings, "outbound-high")]
+    assert [again[0], again[2]] == [first, third]
+    assert again[1] != fallback

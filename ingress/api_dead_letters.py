@@ -1,0 +1,235 @@
+"""/v1/dead-letters: what could not be handled, listed, shown and redriven, as a tenant may see it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from infra.cassandra.dead_letters import (
+    OPEN,
+    STATES,
+    Entry,
+    Filter,
+    Group,
+    read_dead_letter,
+    read_dead_letters,
+    read_groups,
+    read_stack,
+)
+from infra.cassandra.history import iso
+from infra.cassandra.reading import CursorError
+from infra.cassandra.session import Cassandra
+from infra.kafka.admin import KafkaUnreachableError
+from infra.kafka.log_reader import log_reader
+from infra.kafka.producer import ProduceError
+from ingress.api_conversations import ParameterError, answered, before_of, limit_of, tenant_of
+from ingress.dead_letters_to_topics import Planned, Redriver, RefusedRedriveError, in_order
+from ingress.problems import problem
+from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
+from schemas.topics import DEAD_LETTERS
+
+_ORIGINAL_LENGTH_MAX = 64 * 1024
+_REDRIVEN_MAX = 50
+_TRUE = frozenset({"true", "1"})
+
+
+class _Bulk(msgspec.Struct, forbid_unknown_fields=True):
+    """Which letters to redrive: those of a cause, or all; `after` as the call before said."""
+
+    cause: str = ""
+    all: bool = False
+    stage: str = ""
+    conversation: str = ""
+    dry_run: bool = False
+    after: str = ""
+    limit: int = _REDRIVEN_MAX
+
+
+class _Listed(msgspec.Struct):
+    dead_letters: list[dict[str, Any]]
+    before: str | None
+
+
+class _Grouped(msgspec.Struct):
+    groups: list[Group]
+    before: str | None
+
+
+async def list_dead_letters(request: Request) -> Response:
+    """Answer a page of dead letters, newest first; with `group=cause` how many there are of each stage and cause."""
+
+    async def read(cassandra: Cassandra) -> Response:
+        wanted, tenant, before = _filter(request), tenant_of(request), before_of(request)
+        group = request.query_params.get("group")
+        if group is not None:
+            if group != "cause":
+                raise ParameterError("`group` must be cause")
+            groups, cursor = await read_groups(cassandra, tenant=tenant, wanted=wanted, before=before)
+            return _json(_Grouped(groups, cursor))
+        page = await read_dead_letters(cassandra, tenant=tenant, wanted=wanted, before=before, limit=limit_of(request))
+        return _json(_Listed([_shown(entry) for entry in page.entries], page.cursor))
+
+    return await answered(request, read)
+
+
+async def show_dead_letter(request: Request) -> Response:
+    """Answer all that is known of one: with its stack, and the original bytes as text (at most 64 KiB) while the log has them."""
+
+    async def read(cassandra: Cassandra) -> Response:
+        entry = await read_dead_letter(cassandra, tenant=tenant_of(request), letter=request.path_params["id"])
+        if entry is None:
+            return _missing()
+        original, missing = "", ""
+        try:
+            async with log_reader(request.app.state.settings, DEAD_LETTERS) as reader:
+                record = await reader.read(entry.letter_partition, entry.letter_offset)
+        except KafkaUnreachableError as error:
+            missing = str(error)
+        else:
+            if record is None:
+                missing = f"The log has its bytes no more: [{DEAD_LETTERS.name}] is kept 35 days."
+            else:
+                original = record.value[:_ORIGINAL_LENGTH_MAX].decode("utf-8", "backslashreplace")
+        shown = _shown(entry) | {"stack": await read_stack(cassandra, entry.id), "original": original, "original_missing": missing}
+        return _json(shown | {"original_cut": not missing and entry.size > _ORIGINAL_LENGTH_MAX})
+
+    return await answered(request, read)
+
+
+async def redrive_one(request: Request) -> Response:
+    """Redrive one: 202, or 200 with `dry_run=true`; 404 for an unknown id, 409 for what must not be redriven (`again=true`: once more)."""
+
+    async def redrive(cassandra: Cassandra) -> Response:
+        entry = await read_dead_letter(cassandra, tenant=tenant_of(request), letter=request.path_params["id"])
+        if entry is None:
+            return _missing()
+        dry_run = _is_true(request, "dry_run")
+        async with _redriver(request, cassandra) as redriver:
+            planned = await redriver.redrive(entry, again=_is_true(request, "again"), dry_run=dry_run)
+        return JSONResponse(_done(entry, planned) | {"redriven": not dry_run}, status_code=200 if dry_run else 202)
+
+    return await _redriving(request, redrive)
+
+
+async def redrive_many(request: Request) -> Response:
+    """Redrive a page of the open letters of a cause, or of all, oldest first; `after` of the answer asks for the next page.
+
+    What fails again while this goes on is a new letter, and not among those meant by the first call.
+    """
+
+    async def redrive(cassandra: Cassandra) -> Response:
+        bulk = await _bulk(request)
+        until_ms, after = _read_after(bulk.after, request.app.state.clock.now_ms())
+        wanted = Filter(cause=bulk.cause, stage=bulk.stage, conversation=bulk.conversation, state=OPEN)
+        limit = min(bulk.limit, _REDRIVEN_MAX)
+        page = await read_dead_letters(cassandra, tenant=tenant_of(request), wanted=wanted, after=after, limit=limit)
+        meant = [entry for entry in page.entries if entry.at_ms <= until_ms]
+        done, refused = [], []
+        async with _redriver(request, cassandra) as redriver:
+            for entry in in_order(meant):
+                try:
+                    planned = await redriver.redrive(entry, again=False, dry_run=bulk.dry_run)
+                except RefusedRedriveError as error:
+                    refused.append({"id": entry.id, "detail": str(error)})
+                else:
+                    done.append(_done(entry, planned))
+        more = page.cursor is not None and len(meant) == len(page.entries)
+        next_after = f"{until_ms}.{page.cursor}" if more else None
+        return _json({"redriven": not bulk.dry_run, "dead_letters": done, "refused": refused, "after": next_after})
+
+    return await _redriving(request, redrive)
+
+
+async def _redriving(request: Request, redrive: Any) -> Response:
+    try:
+        return await answered(request, redrive)
+    except RefusedRedriveError as error:
+        return problem(409, "Not redriven", str(error))
+    except (ProduceError, KafkaUnreachableError) as error:
+        detail = f"The log does not answer ({error}); ask again: what was redriven already is not redriven a second time."
+        return problem(503, "Not redriven", detail, {"Retry-After": "5"})
+
+
+@asynccontextmanager
+async def _redriver(request: Request, cassandra: Cassandra) -> AsyncIterator[Redriver]:
+    state = request.app.state
+    async with log_reader(state.settings, DEAD_LETTERS) as reader:
+        yield Redriver(cassandra=cassandra, producer=state.producer, reader=reader, clock=state.clock)
+
+
+async def _bulk(request: Request) -> _Bulk:
+    try:
+        bulk = msgspec.json.decode(await read_body(request), type=_Bulk)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BodyTooLargeError, BodyTooSlowError) as error:
+        raise ParameterError(f"The body is no request to redrive ({str(error) or type(error).__name__})") from None
+    if bool(bulk.cause) == bulk.all:
+        raise ParameterError('Say which ones: {"cause": "..."} or {"all": true}')
+    if bulk.limit < 1:
+        raise ParameterError("`limit` must be a number from 1 on")
+    if _is_true(request, "dry_run"):
+        return msgspec.structs.replace(bulk, dry_run=True)
+    return bulk
+
+
+def _read_after(after: str, now_ms: int) -> tuple[int, str]:
+    """Return until when (milliseconds since 1970) letters are meant, and the cursor behind which to go on."""
+    if not after:
+        return now_ms, ""
+    until_ms, _, cursor = after.partition(".")
+    if not until_ms.isascii() or not until_ms.isdigit() or not cursor:
+        raise CursorError(f"{after[:60]!r} is no `after` that an answer gave out")
+    return int(until_ms[:20]), cursor
+
+
+def _filter(request: Request) -> Filter:
+    query = request.query_params
+    state = query.get("state", "")
+    if state not in ("", *STATES):
+        raise ParameterError(f"`state` must be {' or '.join(STATES)}")
+    return Filter(cause=query.get("cause", ""), stage=query.get("stage", ""), conversation=query.get("conversation", ""), state=state)
+
+
+def _is_true(request: Request, name: str) -> bool:
+    return request.query_params.get(name) in _TRUE
+
+
+def _shown(entry: Entry) -> dict[str, Any]:
+    """Return a letter as it is shown: times in ISO 8601, and whether it is open."""
+    shown = msgspec.to_builtins(entry) | {"state": entry.state, "at": iso(entry.at_ms)}
+    shown["redriven_at"] = iso(entry.redriven_at_ms) if entry.redriven_at_ms else None
+    shown["letter"] = {"topic": DEAD_LETTERS.name, "partition": shown.pop("letter_partition"), "offset": shown.pop("letter_offset")}
+    del shown["at_ms"], shown["redriven_at_ms"]
+    return dict(shown)
+
+
+def _done(entry: Entry, planned: Planned) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": iso(entry.at_ms),
+        "stage": entry.stage,
+        "cause": entry.cause,
+        "conversation": entry.conversation,
+        "offset": entry.offset,
+        "topic": planned.topic,
+        "resent_as": planned.resend.id if planned.resend is not None else "",
+    }
+
+
+def _missing() -> Response:
+    return problem(404, "No such dead letter", "List those there are with GET /v1/dead-letters; they are kept 30 days.")
+
+
+def _json(content: object) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+routes = [
+    Route("/v1/dead-letters", list_dead_letters, methods=["GET"]),
+    Route("/v1/dead-letters/redrive", redrive_many, methods=["POST"]),
+    Route("/v1/dead-letters/{id}", show_dead_letter, methods=["GET"]),
+    Route("/v1/dead-letters/{id}/redrive", redrive_one, methods=["POST"]),
+]
