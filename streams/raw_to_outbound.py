@@ -231,7 +231,10 @@ class RawToOutbound:
         )
         value = encode(routed)
         headers = cloud_event_headers(
-            event_id=event_id("routed", key, value.decode()), event_type="ottla.routed", source=STAGE, time_ms=part.received_at
+            event_id=event_id("routed", key, value.decode("utf-8", "replace")),
+            event_type="ottla.routed",
+            source=STAGE,
+            time_ms=part.received_at,
         )
         EVENTS.labels(STAGE, route.step).inc()
         self._check(owned)

@@ -12,6 +12,7 @@ import msgspec
 from infra.kafka.record import Record
 from schemas.codec import encode
 from schemas.events.inbound import InboundEvent, Person, RecordPosition
+from schemas.events.linked import LinkedEvent
 from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
 from schemas.events.webhook_part import Change, WebhookPart
@@ -55,6 +56,10 @@ class Talk:
     def send(self, cause: str, step: str = "reply") -> str:
         """Return the id of the send that a cause leads to."""
         return send_id(conversation=self.key, cause=cause, step=step)
+
+    def linked(self, conversation: "Talk", *, at_ms: int, is_joined: bool = True) -> Record:
+        """Return what streams wrote when this key turned out to be the other's."""
+        return self.record("inbound", LinkedEvent(alias=self.key, conversation=conversation.key, at=at_ms, is_joined=is_joined))
 
     def inbound(self, platform_id: str, text: str, *, at_ms: int, **changes: Any) -> Record:
         """Return what streams wrote about a message that was received at `at_ms`."""

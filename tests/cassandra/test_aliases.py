@@ -8,17 +8,10 @@ from infra.cassandra.reading import read_messages
 from infra.cassandra.rows import write_rows
 from infra.cassandra.session import Cassandra
 from infra.kafka.record import Record
-from schemas.codec import encode
-from schemas.events.linked import LinkedEvent
 from sinks.history_rows import history_rows
 from tests.history_events import NOON_MS, Talk
 
 pytestmark = pytest.mark.servers
-
-
-def linked(alias: Talk, conversation: Talk, *, at_ms: int, is_joined: bool = True) -> Record:
-    event = LinkedEvent(alias=alias.key, conversation=conversation.key, at=at_ms, is_joined=is_joined)
-    return Record(topic="inbound", partition=0, offset=0, key=alias.key.encode(), value=encode(event), headers=[], timestamp_ms=0)
 
 
 async def write(cassandra: Cassandra, *records: Record) -> None:
@@ -49,7 +42,7 @@ async def test_a_thread_is_the_union_of_its_keys(cassandra: Cassandra, tenant: s
         phone.inbound(phone.wamid("3"), "three", at_ms=NOON_MS + 2),
     )
     assert await texts(cassandra, user) == (user.key, ["two"])
-    await write(cassandra, linked(user, phone, at_ms=NOON_MS + 3))
+    await write(cassandra, user.linked(phone, at_ms=NOON_MS + 3))
     for talk in (phone, user):
         assert await texts(cassandra, talk, limit=1) == (phone.key, ["one", "two", "three"])
     page = await read_conversations(cassandra, tenant=tenant)
@@ -68,8 +61,8 @@ async def test_a_number_that_changed_hands_keeps_what_was_said(cassandra: Cassan
         phone.inbound(phone.wamid("1"), "one", at_ms=NOON_MS),
         old.inbound(old.wamid("2"), "two", at_ms=NOON_MS + 1),
         new.inbound(new.wamid("3"), "three", at_ms=NOON_MS + 2),
-        linked(phone, new, at_ms=NOON_MS + 4, is_joined=False),
-        linked(phone, old, at_ms=NOON_MS + 3),
+        phone.linked(new, at_ms=NOON_MS + 4, is_joined=False),
+        phone.linked(old, at_ms=NOON_MS + 3),
     )
     assert await leads_to(cassandra, phone.key) == new.key
     assert await leads_to(cassandra, old.key) == old.key

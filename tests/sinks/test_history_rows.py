@@ -40,6 +40,7 @@ def test_every_row_has_its_whole_partition_key() -> None:
         *history_rows(talk.status("wamid.2", "read", at_ms=NOON_MS, send="0" * 32)),
         *history_rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="", outcome="unknown")),
         *history_rows(talk.outbound("cause", "hi", at_ms=NOON_MS, step="resend")),
+        *history_rows(talk.linked(Talk(), at_ms=NOON_MS)),
     ]
     assert {row.table for row in written} == set(PARTITION_KEYS) - FROM_OTHER_RECORDS
     assert all(row.partition for row in written)

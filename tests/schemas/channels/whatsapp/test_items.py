@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from schemas.events.inbound import Person
-from tests.schemas.channels.whatsapp.bodies import CHANNEL, RECEIVED_AT_MS, body, items, message, only_item, part_of, stored, value
+from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL, RECEIVED_AT_MS, body, items, message, only_item, part_of, stored, value
 
 _USER_ID = "US.13491208655302741918"
 
@@ -276,3 +276,19 @@ def test_payload_is_the_platforms_own_json() -> None:
     """What an item is made from goes along untouched."""
     raw = json.dumps(message(future={"new": [1]})).encode()
     assert only_item(body(value(messages=[message(future={"new": [1]})]))).payload == msgspec.Raw(raw)
+
+
+def test_what_somebody_goes_by_from_now_on() -> None:
+    """News of a changed number or user id stands under the old name and tells the new ones; other system messages tell none."""
+    number = {"type": "system", "from": "15550001", "system": {"type": "user_changed_number", "wa_id": "15550002", "user_id": _USER_ID}}
+    user = {"type": "system", "from": None, "system": {"type": "user_changed_user_id", "previous_user_id": "US.1", "user_id": _USER_ID}}
+    other = {"type": "system", "from": "15550001", "system": {"type": "customer_identity_changed", "wa_id": "15550002"}}
+    assert _item(**number).becomes == Person(phone="15550002", user_id=_USER_ID)
+    assert (_item(**user).becomes, _item(**user).person) == (Person(user_id=_USER_ID), Person(user_id="US.1"))
+    assert _item(**other).becomes == Person()
+    update = {"wa_id": "15550001", "user_id": {"previous": "US.1", "current": _USER_ID}, "timestamp": "1699999999"}
+    told = body(value(user_id_update=[update]), field="user_id_update")
+    assert [part.key for part in CHANNEL.split(told, received_at_ms=RECEIVED_AT_MS)] == [f"wa:{ACCOUNT}:US.1"]
+    item = only_item(told)
+    assert (item.kind, item.silence, item.person) == ("identity", "identity", Person(phone="15550001", user_id="US.1"))
+    assert item.becomes == Person(user_id=_USER_ID)
