@@ -20,6 +20,7 @@ from schemas.ids import key_hash
 from streams.agents.base import Reply, Turn
 from streams.decisions import Configured
 from streams.raw_to_outbound import RawToOutbound
+from streams.rows import ConversationRow
 
 PARTITIONS = 3
 
@@ -111,9 +112,10 @@ class Log:
         for part in CHANNELS["whatsapp"].split(body, received_at_ms=self.clock.now_ms()):
             self._append(part.key.encode(), part.value, [])
 
-    async def step(self) -> bool:
-        """Handle one record of any partition that has one, or crash over it; False when all are done."""
-        waiting = [number for number in range(PARTITIONS) if self.committed[number] < len(self.raw[number])]
+    async def step(self, key: str = "") -> bool:
+        """Handle one record of any partition that has one, or of this key's, or crash over it; False when all are done."""
+        among = range(PARTITIONS) if not key else [key_hash(key.encode()) % PARTITIONS]
+        waiting = [number for number in among if self.committed[number] < len(self.raw[number])]
         if not waiting:
             return False
         number = self.chance.choice(waiting)
@@ -139,6 +141,11 @@ class Log:
             if isinstance(event, InboundEvent) and event.id not in known:
                 known.add(event.id)
                 yield event
+
+    def remembered(self) -> list[str]:
+        """Return what users said, as the rows remember it."""
+        rows = [decode(row, ConversationRow) for (_, key), row in self.rows.items() if b"\x00" not in key]
+        return [turn.text for row in rows for turn in row.turns if turn.role == "user"]
 
     def links(self) -> dict[str, LinkedEvent]:
         """Return where each alias leads by now."""

@@ -165,6 +165,19 @@ async def test_a_changed_user_id_goes_on_in_its_conversation() -> None:
     assert threads(log) == {key(USER): ["one", "two"]}
 
 
+async def test_what_comes_while_it_is_asked_waits_its_turn() -> None:
+    """Three messages of a new user id, the third between the answers to the first two: it is answered third."""
+    log = Log()
+    log.post(message("one", phone=PHONE, user=USER))
+    log.post(message("two", user=USER))
+    assert [await log.step(key(each)) for each in (USER, USER, PHONE, USER)] == [True] * 4
+    assert [event.text for event in log.inbound()] == ["one"]
+    log.post(message("three", user=USER))
+    assert await log.step(key(USER))
+    await log.drain()
+    assert [event.text for event in log.inbound()] == ["one", "two", "three"]
+
+
 async def test_a_group_is_nobodys_alias() -> None:
     """In a group many people speak: its key is its own, and nothing is learnt from it."""
     log = Log()
@@ -291,6 +304,7 @@ async def test_any_interleaving(names: list[str], seed: int, crash_share: float,
     answered = [event.text for event in log.inbound()]
     assert sorted(answered) == sorted(bodies)
     assert len({send.cause for send in log.sends()}) == len(log.sends()) == len(bodies)
+    assert len(set(log.remembered())) == len(log.remembered())
     for own in (("phone", "contacts"), ("user", "both")):
         assert [text for text in answered if text.startswith(own)] == [text for text in bodies if text.startswith(own)]
     if not {"both", "contacts"} & set(names):
@@ -324,3 +338,4 @@ async def test_any_changes(names: list[str], seed: int, crash_share: float, is_p
     await log.drain()
     assert sorted(event.text for event in log.inbound() if event.kind == "message" and event.type == "text") == sorted(bodies)
     assert len({send.cause for send in log.sends()}) == len(log.sends()) == len(bodies)
+    assert len(set(log.remembered())) == len(log.remembered())
