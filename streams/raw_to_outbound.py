@@ -20,7 +20,7 @@ from infra.clock import Clock
 from infra.config_tables import ConfigTables
 from infra.fault_points import point, without
 from infra.kafka.dead_letters import write_dead_letter
-from infra.kafka.producer import Producer, settle
+from infra.kafka.producer import ProduceError, Producer, settle
 from infra.kafka.record import Record
 from infra.metrics import EVENT_SECONDS, EVENTS
 from infra.retries import Patience, with_retries
@@ -148,13 +148,20 @@ class RawToOutbound:
             name=row.name,
             redrive=read_redrive(record.headers),
         )
-        if routed is not None and routed.route.step == "link":
-            await self._link(work, routed.route, owned)
-        for item in channel.parse(part):
-            if routed is None:
-                await self._item(work, item, owned)
-            else:
-                await self._routed(work, item, routed.route, owned)
+        try:
+            if routed is not None and routed.route.step == "link":
+                await self._link(work, routed.route, owned)
+            for item in channel.parse(part):
+                if routed is None:
+                    await self._item(work, item, owned)
+                else:
+                    await self._routed(work, item, routed.route, owned)
+        except (ProduceError, LostPartitionError):
+            raise
+        except Exception as error:  # noqa: BLE001  # a defect of ours: it must not stop the conversations of everybody else
+            work.lost = self._letter(record, cause=type(error).__name__, error=error, attempts=1, tenant=whose.tenant)
+            # Nobody knows how far it came: a redrive means the whole record.
+            work.lost_items.clear()
         if work.lost is not None:
             items = ",".join(work.lost_items) if len(work.lost_items) <= ITEMS_MAX else ""
             await self._dead_letter(record, owned, msgspec.structs.replace(work.lost, items=items))

@@ -16,13 +16,14 @@ from infra.retries import Patience
 from infra.settings import Settings
 from infra.simulator.webhooks import text_body
 from schemas.channels import CHANNELS
+from schemas.channels.base import Item
 from schemas.codec import decode
 from schemas.events.dead_letter import read_dead_letter, redrive_headers
 from schemas.events.inbound import InboundEvent
 from schemas.events.outbound import OutboundEvent
 from schemas.ids import event_id
 from streams.agents.base import Reply, Turn
-from streams.decisions import DEFAULT_FALLBACK, Configured
+from streams.decisions import DEFAULT_FALLBACK, Configured, turns_of
 from streams.raw_to_outbound import RawToOutbound
 from streams.rows import ConversationRow
 from streams.rows import Turn as Said
@@ -149,3 +150,28 @@ async def test_a_redrive_that_names_no_items_means_all(settings: Settings) -> No
     first, fallback, third, *again = [decode(each.value, OutboundEvent).id for each in await records(settings, "outbound-high")]
     assert [again[0], again[2]] == [first, third]
     assert again[1] != fallback
+
+
+async def test_a_defect_of_ours_stops_nobody_else(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What raises where nothing should: the record is kept, the stage goes on, and a redrive means all of it."""
+    agent, rows, record = Agent(), Rows(), three_messages()
+    agent.cured = True
+
+    def defect(item: Item, answer: str) -> list[Said]:
+        if item.text == "poison":
+            raise ZeroDivisionError("a defect")
+        return turns_of(item, answer)
+
+    monkeypatch.setattr("streams.raw_to_outbound.turns_of", defect)
+    async with running(settings, agent, rows) as stage:
+        await stage.handle(record, lambda: True)
+        assert decode(rows.rows[record.key], ConversationRow).done == 7
+        (dead,) = await records(settings, "dead-letters")
+        letter = read_dead_letter(list(dead.headers))
+        assert (letter.cause, letter.items, dead.value) == ("ZeroDivisionError", "", record.value)
+        monkeypatch.undo()
+        await stage.handle(replace(record, offset=8, headers=redrive_headers("1" * 32, "", time_ms=1)), lambda: True)
+    sends = [decode(each.value, OutboundEvent) for each in await records(settings, "outbound-high")]
+    said = [msgspec.json.decode(send.message)["text"]["body"] for send in sends]
+    assert said == [f"answer to {text}" for text in ("first", "first", "poison", "third")]
+    assert sends[0].id == sends[1].id
