@@ -81,7 +81,8 @@ class Fault(_Line, frozen=True, kw_only=True, omit_defaults=True, tag="fault"):
 class Reading(_Line, frozen=True, kw_only=True, omit_defaults=True, tag="reading"):
     """One message as `GET /v1/conversations/{id}/messages` shows it; `final` for the readings after everything has come to rest.
 
-    `id` is the platform's message id for what came in, the send's id for what went out.
+    `id` is the platform's message id for what came in, the send's id for what went out. `settled` is True for a send that was recorded as
+    unknown before a status told more.
     """
 
     conversation: str
@@ -89,6 +90,7 @@ class Reading(_Line, frozen=True, kw_only=True, omit_defaults=True, tag="reading
     direction: str
     status: str = ""
     platform_id: str = ""
+    settled: bool = False
     final: bool = False
 
 
