@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -30,16 +31,20 @@ class Update(NamedTuple):
 
 class _Body(NamedTuple):
     data: bytes
-    statuses: int
+    updates: Sequence[Update]
     attempt: int = 0
 
 
 class WebhookPoster:
-    """Keeps what is due and posts it; everything it keeps is bounded, and what had to be dropped is counted."""
+    """Keeps what is due and posts it; everything it keeps is bounded, and what had to be dropped is counted.
+
+    `watchers` are told each status that was answered with 200.
+    """
 
     def __init__(self, *, url: str, secret: bytes) -> None:
         self.url = url
         self.secret = secret
+        self.watchers: list[Callable[[Update], None]] = []
         self.counts = {"posted": 0, "statuses": 0, "refused": 0, "dropped": 0}
         self._due: list[tuple[float, int, Update | _Body]] = []
         self._ready: deque[_Body] = deque()
@@ -85,7 +90,7 @@ class WebhookPoster:
 
     async def post_now(self, update: Update) -> None:
         """Post one status by itself and return when it was answered; if it was refused it is tried again later."""
-        await self._post(_Body(_body([update]), 1))
+        await self._post(_Body(_body([update]), [update]))
 
     def _put(self, thing: Update | _Body, *, after_s: float) -> None:
         if self.pending >= _PENDING_MAX:
@@ -117,7 +122,7 @@ class WebhookPoster:
         for of_account in updates.values():
             for start in range(0, len(of_account), _UPDATES_PER_BODY_MAX):
                 chosen = of_account[start : start + _UPDATES_PER_BODY_MAX]
-                self._ready.append(_Body(_body(chosen), len(chosen)))
+                self._ready.append(_Body(_body(chosen), chosen))
 
     def _start_posts(self) -> None:
         while self._ready and len(self._posting) < _CONCURRENCY:
@@ -142,7 +147,10 @@ class WebhookPoster:
             stored = False
         if stored:
             self.counts["posted"] += 1
-            self.counts["statuses"] += body.statuses
+            self.counts["statuses"] += len(body.updates)
+            for watcher in self.watchers:
+                for update in body.updates:
+                    watcher(update)
             return
         self.counts["refused"] += 1
         pause_s = min(_PAUSE_FIRST_S * 2.0**body.attempt, _PAUSE_MAX_S)

@@ -9,6 +9,7 @@ import aiohttp
 
 from infra.simulator.faults import Fault
 from infra.simulator.platform import SimulatedPlatform
+from infra.simulator.poster import Update
 from infra.simulator.signing import dump
 from tests.simulator.conftest import SECRET
 from tests.simulator.receiver import Receiver
@@ -51,14 +52,17 @@ async def test_statuses_of_a_moment_come_in_one_body(
 
 
 async def test_a_refused_webhook_comes_again(platform: SimulatedPlatform, receiver: Receiver, client: aiohttp.ClientSession) -> None:
-    """Anything but a 200 makes the platform post the same bytes again, until it gets one."""
+    """Anything but a 200 makes the platform post the same bytes again, until it gets one, of which its watchers are told."""
     receiver.answers = [503, 202]
     platform.faults.turn("status_failed", Fault())
+    assert platform.poster is not None
+    told: list[Update] = []
+    platform.poster.watchers.append(told.append)
     await send(client, platform, text_message())
     first, second, third = await receiver.wait_for_webhooks(3)
     assert first.body == second.body == third.body
-    assert platform.poster is not None
     await platform.poster.wait_until_idle()
+    assert [update.status["status"] for update in told] == ["failed"]
     assert len(receiver.webhooks) == 3
     assert platform.poster.counts == {"posted": 1, "statuses": 1, "refused": 2, "dropped": 0}
 
