@@ -237,7 +237,7 @@ class _Judge:
         self._overtaken: list[_Send] = []
         self._faults: dict[str, int] = defaultdict(int)
         self._progress: dict[str, list[float]] = defaultdict(list)
-        self._counts: dict[str, int] = dict.fromkeys(("bodies", "repeats", "refusals", "effects", "statuses", "readings"), 0)
+        self._counts: dict[str, int] = dict.fromkeys(("bodies", "repeats", "refusals", "effects", "statuses", "readings", "listed"), 0)
         self._totals = {name: 0 for name in NAMES if name not in drop}
         self._anomalies: list[Anomaly] = []
         self._takers: dict[type[Entry], Callable[[Any], None]] = {
@@ -342,6 +342,7 @@ class _Judge:
             send.settled_at = reading.at
 
     def _listed(self, listed: Listed) -> None:
+        self._counts["listed"] += 1
         send = self._sends.get(listed.send)
         if send is None:
             self._found(PHANTOM, listed.conversation, f"the list has the send {listed.send}, which no posted message explains")
