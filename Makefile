@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test torture-bodies lint clean lock
+.PHONY: setup demo test torture torture-bodies lint clean lock
 
 setup: .venv/.done ## .venv with the ottla command, and the servers' jars in a cache
 	@$(BIN)/ottla infra fetch
@@ -20,6 +20,10 @@ demo: setup ## real Kafka and Cassandra, 200 real conversations, a table and a p
 
 test: setup lint ## every check and every test, on real servers
 	@$(BIN)/pytest -n 2 --dist loadfile
+
+torture: setup ## three long fault runs (about half an hour each), their verdicts in tests/torture/REPORT.md
+	@rm -f tests/torture/REPORT.md
+	@$(BIN)/python -m tests.torture --seed 1 --seed 2 --seed 3 --events 100000 --conversations 1000 --kills 60 --report tests/torture/REPORT.md
 
 torture-bodies: setup ## a million generated and mutated webhook bodies
 	@$(BIN)/python -m tests.torture.bodies

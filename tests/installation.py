@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,9 @@ import psutil
 
 from infra.fault_points import VARIABLE
 from infra.kafka.admin import create_topics
+from infra.servers.state import free_ports
 from infra.settings import Settings
+from infra.simulator.books import KEPT_DEFAULT
 from infra.simulator.model import SimulatedModel
 from infra.simulator.platform import SimulatedPlatform
 from infra.simulator.signing import sign
@@ -30,11 +31,8 @@ READY_S = 60.0
 
 
 def free_port() -> int:
-    """Return the number of a loopback port that is free now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
+    """Return the number of a loopback port that is free now, and that no outgoing connection takes while a process is being restarted."""
+    return free_ports(1)[0]
 
 
 @dataclass
@@ -96,9 +94,14 @@ class Role:
 
 @dataclass
 class Outside:
-    """What is around an installation: the simulated platform and model, a client, and the address the ingress is to have."""
+    """What is around an installation: the simulated platform and model, a client, and the address the ingress is to have.
+
+    `seed` is that of the simulated faults, `kept` how many sends and prompts are remembered.
+    """
 
     settings: Settings
+    seed: int = 1
+    kept: int = KEPT_DEFAULT
 
     async def begin(self) -> None:
         """Start platform and model, on a free port for the ingress."""
@@ -106,8 +109,8 @@ class Outside:
         self.url = f"http://127.0.0.1:{self.port}"
         self.webhook_url = f"{self.url}/webhooks/whatsapp"
         self.secret = self.settings.whatsapp_app_secret.get_secret_value().encode()
-        self.platform = SimulatedPlatform(webhook_url=self.webhook_url, app_secret=self.secret, seed=1)
-        self.model = SimulatedModel(seed=1)
+        self.platform = SimulatedPlatform(webhook_url=self.webhook_url, app_secret=self.secret, seed=self.seed, kept=self.kept)
+        self.model = SimulatedModel(seed=self.seed, kept=self.kept)
         await self.platform.start()
         await self.model.start()
         self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64))
@@ -128,6 +131,22 @@ class Outside:
             "OTTLA_WHATSAPP_APP_SECRET": self.settings.whatsapp_app_secret.get_secret_value(),
             "OTTLA_ADMIN_KEY": self.settings.admin_key.get_secret_value(),
             "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+
+    def role_environment(self, worker: str, port: int) -> dict[str, str]:
+        """Return the environment of one role of this installation, with its stable identity and the port of its `/readyz`."""
+        settings = self.settings
+        return {
+            **self.outside_environment(),
+            "OTTLA_METRICS_PORT": str(port),
+            "OTTLA_WORKER": worker,
+            "OTTLA_KAFKA": settings.kafka,
+            "OTTLA_CASSANDRA": settings.cassandra,
+            "OTTLA_KEYSPACE": settings.keyspace,
+            "OTTLA_TOPIC_PREFIX": settings.topic_prefix,
+            "OTTLA_PARTITIONS": str(settings.partitions),
+            "OTTLA_WHATSAPP_VERIFY_TOKEN": settings.whatsapp_verify_token.get_secret_value(),
+            "OTTLA_WHATSAPP_TOKEN": settings.whatsapp_token.get_secret_value(),
         }
 
     async def says_ready(self, port: int) -> bool:
@@ -214,23 +233,11 @@ class Installation(Outside):
             await asyncio.sleep(0.1)
 
     def _role(self, name: str, number: int = 1) -> Role:
-        settings = self.settings
         port = self.port if name == "ingress" else free_port()
-        environment = {
-            **self.outside_environment(),
-            "OTTLA_METRICS_PORT": str(port),
-            "OTTLA_WORKER": f"{name}-{number}",
-            "OTTLA_KAFKA": settings.kafka,
-            "OTTLA_CASSANDRA": settings.cassandra,
-            "OTTLA_KEYSPACE": settings.keyspace,
-            "OTTLA_TOPIC_PREFIX": settings.topic_prefix,
-            "OTTLA_PARTITIONS": str(settings.partitions),
-            "OTTLA_WHATSAPP_VERIFY_TOKEN": settings.whatsapp_verify_token.get_secret_value(),
-            "OTTLA_WHATSAPP_TOKEN": settings.whatsapp_token.get_secret_value(),
-        }
+        environment = self.role_environment(f"{name}-{number}", port)
         if self.with_model:
             environment["OTTLA_AI_URL"] = self.model.api_url
-        role = Role(name, environment | self.environment, port, settings.home / f"{name}.log")
+        role = Role(name, environment | self.environment, port, self.settings.home / f"{name}.log")
         if self.breakable:
             role.environment.setdefault(VARIABLE, f"file={role.faults} block=10")
         return role

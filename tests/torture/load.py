@@ -107,7 +107,10 @@ class _Due(NamedTuple):
 
 
 class Play:
-    """Plays a load once and writes the history of it; a context manager, in which arrivals and statuses are written, too."""
+    """Plays a load once and writes the history of it; a context manager, in which arrivals and statuses are written, too.
+
+    `rate` may be changed while it plays.
+    """
 
     def __init__(self, load: Load, *, outside: Outside, writer: HistoryWriter) -> None:
         assert outside.platform.poster is not None
@@ -130,6 +133,7 @@ class Play:
         self._message_of: dict[str, str] = {}
         self._arrived, self._stopped = asyncio.Event(), asyncio.Event()
         self._next_at = 0.0
+        self.rate = load.rate
         self.stored = 0
         self.refused = 0
 
@@ -225,7 +229,8 @@ class Play:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN_S):
                     await self._arrived.wait()
-        await self._pause(self._next_at - time.monotonic())
+        while self.rate and (left_s := self._next_at - time.monotonic()) > 0 and not self._stopped.is_set():
+            await self._pause(min(left_s, _LOOK_AGAIN_S))
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, less if the play is stopped."""
@@ -293,8 +298,8 @@ class Play:
         if is_large or self._chance.random() < load.poison:
             messages.insert(self._chance.randrange(len(messages) + 1), self._poison(talkers[0]))
         self._planned += len(messages)
-        if load.rate:
-            self._next_at = max(self._next_at, time.monotonic() - 1) + len(messages) / load.rate
+        if self.rate:
+            self._next_at = max(self._next_at, time.monotonic() - 1) + len(messages) / self.rate
         return _Body(_dump(messages, talkers), messages)
 
     def _others(self, count: int) -> list[_Talker]:

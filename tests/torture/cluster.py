@@ -1,0 +1,174 @@
+"""An installation of a run's own: its servers, its roles as processes, platform and model in this process, and what starts them again."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from pydantic import SecretStr
+
+from infra.children import spawn
+from infra.fault_points import VARIABLE
+from infra.kafka.admin import create_topics
+from infra.servers.cassandra import CASSANDRA
+from infra.servers.jars import fetch_jars
+from infra.servers.kafka import KAFKA
+from infra.servers.node import start_node
+from infra.servers.plan import Plan
+from infra.servers.state import read_state
+from infra.settings import Settings
+from infra.supervisor.ready import http_status
+from tests.installation import Outside, free_port
+from tests.torture.keeper import Keeper, Say, Start
+from tests.torture.proxy import SlowProxy
+
+READY_S = 180.0
+STREAMS_MAX = 4
+_LOOK_AGAIN_S = 0.05
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One process of a role: `name` is its identity, `role` what it runs, `port` where its `/readyz` is."""
+
+    name: str
+    role: str
+    port: int
+    keeper: Keeper
+
+    @property
+    def ready_url(self) -> str:
+        """Where it says whether it can do its work."""
+        return f"http://127.0.0.1:{self.port}/readyz"
+
+    async def ready(self, *, timeout_s: float = READY_S) -> None:
+        """Return once it says that it is ready; TimeoutError if that takes longer."""
+        async with asyncio.timeout(timeout_s):
+            while await http_status(self.ready_url) != 200:  # noqa: ASYNC110 - another process is asked
+                await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+@dataclass
+class Cluster(Outside):
+    """Kafka, Cassandra, one ingress, `streams` (of at most four) and `sinks` workers; an async context manager.
+
+    Every worker reaches Cassandra through `cassandra_proxy`. `environment` goes to the roles on top of ours; `say` is told what dies;
+    `block_s` is how long SIGUSR2 blocks a worker's event loop.
+    Logs are in `home/logs`. Leaving the context kills everything; should this process be killed, the kernel does.
+    """
+
+    say: Say = print
+    streams: int = 2
+    sinks: int = 2
+    block_s: float = 10.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    async def __aenter__(self) -> Self:
+        self._stack = contextlib.AsyncExitStack()
+        async with self._stack:
+            await self._start_servers()
+            await self._start_outside()
+            self.workers = {worker.name: worker for worker in self._make_workers()}
+            for worker in self.wanted():
+                worker.keeper.want()
+            await asyncio.gather(*(worker.ready() for worker in self.wanted()))
+            self._stack = self._stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def of_role(self, role: str) -> list[Worker]:
+        """Return the workers of a role that are to run now."""
+        return [worker for worker in self.workers.values() if worker.role == role and worker.keeper.is_wanted]
+
+    def wanted(self) -> list[Worker]:
+        """Return the workers to start with: all but the streams workers that join and leave."""
+        spare = {f"streams-{number}" for number in range(self.streams + 1, STREAMS_MAX + 1)}
+        return [worker for worker in self.workers.values() if worker.name not in spare]
+
+    def set_clock(self, worker: Worker, *, off_s: float) -> None:
+        """Let a worker's wall clock be off by so many seconds, from now on and after its restarts."""
+        path = self._words(worker.name)
+        draft = path.with_suffix(".draft")
+        draft.write_text(f"clock={off_s}" if off_s else "")
+        draft.replace(path)
+
+    def _words(self, name: str) -> Path:
+        return self.settings.home / f"{name}.faults"
+
+    async def _start_servers(self) -> None:
+        await asyncio.to_thread(fetch_jars)
+        self.kafka, self.cassandra = self._server(KAFKA), self._server(CASSANDRA)
+        async with asyncio.timeout(READY_S):
+            for server in (self.kafka, self.cassandra):
+                server.want()
+            for server in (self.kafka, self.cassandra):
+                await server.running()
+        self.cassandra_proxy = await self._stack.enter_async_context(SlowProxy(self._port(CASSANDRA)))
+        found = {"kafka": f"127.0.0.1:{self._port(KAFKA)}", "cassandra": f"127.0.0.1:{self.cassandra_proxy.port}"}
+        self.settings = self.settings.model_copy(update=found)
+        await create_topics(self.settings)
+
+    def _server(self, plan: Plan) -> Keeper:
+        async def start() -> subprocess.Popen[bytes]:
+            node = await start_node(plan, self.settings.home, die_with_parent=True, keep_port=True)
+            assert node.child is not None
+            return node.child
+
+        return self._kept(plan.name, start)
+
+    def _kept(self, name: str, start: Start) -> Keeper:
+        keeper = Keeper(name, start, self.say)
+        self._stack.push_async_callback(keeper.close)
+        return keeper
+
+    def _port(self, plan: Plan) -> int:
+        state = read_state(self.settings.home, plan.name)
+        assert state is not None
+        return state.port
+
+    async def _start_outside(self) -> None:
+        await self.begin()
+        self._stack.push_async_callback(self.finish)
+
+    def _make_workers(self) -> list[Worker]:
+        names = ["ingress-1", *(f"streams-{n + 1}" for n in range(STREAMS_MAX)), *(f"sinks-{n + 1}" for n in range(self.sinks))]
+        return [self._worker(name, name.partition("-")[0]) for name in names]
+
+    def _worker(self, name: str, role: str) -> Worker:
+        port = self.port if role == "ingress" else free_port()
+        environment = {
+            **self.role_environment(name, port),
+            "OTTLA_AI_URL": self.model.api_url,
+            VARIABLE: f"file={self._words(name)} block={self.block_s}",
+            **self.environment,
+        }
+        command = (sys.executable, "-m", "infra", "run", role)
+        path = self.settings.home / "logs" / f"{name}.log"
+
+        async def start() -> subprocess.Popen[bytes]:
+            with path.open("ab") as log:
+                return spawn(command, environment=environment, output=log, die_with_parent=signal.SIGKILL, folder=self.settings.home)
+
+        return Worker(name, role, port, self._kept(name, start))
+
+
+def run_settings(home: Path) -> Settings:
+    """Return settings of a run's own, with nothing of the person's who runs it."""
+    return Settings(
+        home=home,
+        kafka="",
+        cassandra="",
+        worker="runner",
+        whatsapp_app_secret=SecretStr("torture-app-secret"),
+        whatsapp_verify_token=SecretStr("torture-verify-token"),
+        whatsapp_token=SecretStr("torture-token"),
+        admin_key=SecretStr("torture-admin-key"),
+        _env_file=None,
+    )
