@@ -23,6 +23,7 @@ from streams.agents.base import AgentError, Reply, Turn
 from streams.agents.registry import Agents
 from streams.decisions import Configured, configured
 from streams.faust_host import FaustHost
+from streams.raw_log import RawLog
 from streams.raw_to_outbound import RawToOutbound
 from streams.table import STORE_OPTIONS, ConversationTable, NewestRowTable
 
@@ -43,6 +44,7 @@ class Parts:
         self.producer = Producer(settings, client_id=f"{settings.worker}-{_APP}", delivery_timeout_s=_DELIVERY_S)
         self.config = ConfigTables(settings)
         self.agents = Agents(settings)
+        self.raw_log = RawLog(settings, group=settings.topic_prefix + _APP)
         self.server = RoleServer(port=settings.metrics_port, ready=ready)
 
     async def start(self) -> None:
@@ -63,6 +65,7 @@ class Parts:
     async def stop(self) -> None:
         """Stop everything, in the opposite order."""
         await self.agents.close()
+        await self.raw_log.close()
         await self.config.stop()
         await self.producer.stop()
         await self.server.stop()
@@ -128,7 +131,14 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
             default_kind=parts.default_kind,
             patience=Patience(),
         )
-        self.host = FaustHost(stage, topic=RAW.name, generation=lambda: self.consumer_generation_id, on_fatal=self._on_fatal, name=_APP)
+        self.host = FaustHost(
+            stage,
+            topic=RAW.name,
+            log=parts.raw_log,
+            generation=lambda: self.consumer_generation_id,
+            on_fatal=self._on_fatal,
+            name=_APP,
+        )
         self.on_partitions_revoked.connect(self._revoked)
         self.on_rebalance_complete.connect(self._rebalanced)
         raw = self.topic(RAW.named(settings.topic_prefix), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from infra.kafka.record import Record
 from streams.faust_host import FaustHost
 
@@ -26,9 +28,17 @@ class Stage:
 class Delivery:
     """Events as Faust delivers them, noting which were acknowledged."""
 
-    def __init__(self) -> None:
+    def __init__(self, committed: int = 1, *, there: tuple[int, ...] = tuple(range(10))) -> None:
+        self.committed = committed
+        self.there = there
         self.acknowledged: list[int] = []
         self.errors: list[str] = []
+
+    async def next_to_read(self, _: int) -> int:
+        return self.committed
+
+    async def first_at(self, _: int, offset: int) -> int:
+        return min(each for each in self.there if each >= offset)
 
     async def events(self, *offsets: int) -> AsyncIterator[Any]:
         for offset in offsets:
@@ -40,7 +50,7 @@ class Delivery:
         def fatal(error: BaseException) -> None:
             self.errors.append(str(error))
 
-        return FaustHost(stage, topic="raw", generation=lambda: 1, on_fatal=fatal, name="test")
+        return FaustHost(stage, topic="raw", log=self, generation=lambda: 1, on_fatal=fatal, name="test")
 
 
 async def _idle() -> None:
@@ -74,7 +84,7 @@ async def test_what_is_delivered_twice_is_handled_once() -> None:
 
 async def test_what_is_done_is_not_done_again() -> None:
     """A repeat of what has been acknowledged already is passed over as well."""
-    stage, delivery = Stage(), Delivery()
+    stage, delivery = Stage(), Delivery(5)
     host = delivery.host(stage)
     await host.consume(delivery.events(5, 6))
     await _idle()
@@ -85,9 +95,27 @@ async def test_what_is_done_is_not_done_again() -> None:
 
 async def test_what_comes_too_late_stops_the_process() -> None:
     """An offset below what is under way, and not part of it, is a hole in the order: nothing after it is taken."""
-    stage, delivery = Stage(), Delivery()
+    stage, delivery = Stage(), Delivery(2)
     stage.gates[2] = asyncio.Event()
     await delivery.host(stage).consume(delivery.events(2, 1, 3))
     await _idle()
     assert delivery.errors == ["offset 1 after 2"]
     assert (stage.handled, delivery.acknowledged) == ([], [])
+
+
+@pytest.mark.parametrize(("offsets", "skipped", "acknowledged"), [((2, 3), 1, []), ((1, 3), 2, [1])])
+async def test_what_was_never_given_stops_the_process(offsets: tuple[int, ...], skipped: int, acknowledged: list[int]) -> None:
+    """Records that are skipped, at the committed offset or later, would be committed over: nothing after them is taken."""
+    stage, delivery = Stage(), Delivery(1)
+    await delivery.host(stage).consume(delivery.events(*offsets))
+    await _idle()
+    assert delivery.errors == [f"partition 0 goes on at {skipped + 1}, and {skipped} was not given"]
+    assert delivery.acknowledged == acknowledged
+
+
+async def test_what_the_log_does_not_hold_is_no_hole() -> None:
+    """Offsets that are not there, such as a transaction's marks, are gone on over."""
+    stage, delivery = Stage(), Delivery(1, there=(2, 5))
+    await delivery.host(stage).consume(delivery.events(2, 5))
+    await _idle()
+    assert (delivery.acknowledged, delivery.errors) == ([2, 5], [])
