@@ -84,6 +84,9 @@ def topic_config(topic: Topic, *, replication: int) -> dict[str, str]:
     config = {
         "max.message.bytes": str(topic.record_bytes_max + _RECORD_OVERHEAD_BYTES),
         "min.insync.replicas": "2" if replication >= _REPLICATION_MAX else "1",
+        # One clock stamps all records: a broker refuses records from a machine whose clock is an hour ahead, and readings by time
+        # would miss those of one that is behind.
+        "message.timestamp.type": "LogAppendTime",
     }
     if topic.retention_ms is not None:
         # Whoever takes a partition reads from a time on, and retention deletes by it: one clock, and none of those that write.
