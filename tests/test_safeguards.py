@@ -258,7 +258,6 @@ async def generation(installation: Installation, off: str) -> Verdict:
 
 
 KNOWN = {
-    ("claim-time", "on"): "the clock is read before the claim is awaited, so a claim never looks too old",
     (
         "generation",
         "on",
