@@ -83,6 +83,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await asyncio.gather(*background, return_exceptions=True)
         await producer.stop()
         await tables.stop()
+        await state.queue_positions.close()
         if state.cassandra is not None:
             await state.cassandra.close()
 

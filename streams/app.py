@@ -13,6 +13,7 @@ import structlog
 
 from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
+from infra.kafka.group_log import GroupLog
 from infra.kafka.producer import Producer
 from infra.retries import Patience
 from infra.role_server import RoleServer
@@ -23,7 +24,6 @@ from streams.agents.base import AgentError, Reply, Turn
 from streams.agents.registry import Agents
 from streams.decisions import Configured, configured
 from streams.faust_host import FaustHost
-from streams.raw_log import RawLog
 from streams.raw_to_outbound import RawToOutbound
 from streams.table import STORE_OPTIONS, ConversationTable, NewestRowTable
 
@@ -44,7 +44,7 @@ class Parts:
         self.producer = Producer(settings, client_id=f"{settings.worker}-{_APP}", delivery_timeout_s=_DELIVERY_S)
         self.config = ConfigTables(settings)
         self.agents = Agents(settings)
-        self.raw_log = RawLog(settings, group=settings.topic_prefix + _APP)
+        self.log = GroupLog(settings, group=_APP)
         self.server = RoleServer(port=settings.metrics_port, ready=ready)
 
     async def start(self) -> None:
@@ -65,7 +65,7 @@ class Parts:
     async def stop(self) -> None:
         """Stop everything, in the opposite order."""
         await self.agents.close()
-        await self.raw_log.close()
+        await self.log.close()
         await self.config.stop()
         await self.producer.stop()
         await self.server.stop()
@@ -134,7 +134,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         self.host = FaustHost(
             stage,
             topic=RAW.name,
-            log=parts.raw_log,
+            log=parts.log,
             generation=lambda: self.consumer_generation_id,
             on_fatal=self._on_fatal,
             name=_APP,

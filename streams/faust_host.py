@@ -34,10 +34,10 @@ class Stage(Protocol):
 class Log(Protocol):
     """What the log itself says of the topic."""
 
-    async def next_to_read(self, partition: int) -> int:
+    async def next_to_read(self, topic: str, partition: int) -> int:
         """Return the offset that the group has to read next."""
 
-    async def first_at(self, partition: int, offset: int) -> int:
+    async def first_at(self, topic: str, partition: int, offset: int) -> int:
         """Return the offset of the first record at or above `offset`."""
 
 
@@ -109,8 +109,8 @@ class FaustHost:
         Faust was seen to begin one above the committed offset after a kill, and takes a hole of one for none when it commits.
         """
         is_first = partition.mark.first is None
-        expected = await self._log.next_to_read(number) if is_first else partition.mark.newest + 1
-        if offset > expected and await self._log.first_at(number, expected) < offset:
+        expected = await self._log.next_to_read(self._topic, number) if is_first else partition.mark.newest + 1
+        if offset > expected and await self._log.first_at(self._topic, number, expected) < offset:
             raise SkippedError(f"partition {number} goes on at {offset}, and {expected} was not given")
 
     def _record(self, message: Any) -> Record:

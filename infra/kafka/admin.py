@@ -84,13 +84,12 @@ def topic_config(topic: Topic, *, replication: int) -> dict[str, str]:
     config = {
         "max.message.bytes": str(topic.record_bytes_max + _RECORD_OVERHEAD_BYTES),
         "min.insync.replicas": "2" if replication >= _REPLICATION_MAX else "1",
-        # One clock stamps all records: a broker refuses records from a machine whose clock is an hour ahead, and readings by time
-        # would miss those of one that is behind.
-        "message.timestamp.type": "LogAppendTime",
+        # One clock stamps all records: a broker refuses records from a machine whose clock is an hour ahead, readings by time would miss
+        # those of one that is behind, and retention would delete them early.
+        _STAMPED_BY: "LogAppendTime",
     }
     if topic.retention_ms is not None:
-        # Whoever takes a partition reads from a time on, and retention deletes by it: one clock, and none of those that write.
-        return config | {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms), _STAMPED_BY: "LogAppendTime"}
+        return config | {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
     # The segment being written is never compacted, so small segments and early cleaning keep what a restart reads short.
     # A deletion stays long enough for a follower that was away over a weekend.
     return config | {

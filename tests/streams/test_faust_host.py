@@ -34,16 +34,16 @@ class Delivery:
         self.acknowledged: list[int] = []
         self.errors: list[str] = []
 
-    async def next_to_read(self, _: int) -> int:
+    async def next_to_read(self, _: str, __: int) -> int:
         return self.committed
 
-    async def first_at(self, _: int, offset: int) -> int:
+    async def first_at(self, _: str, __: int, offset: int) -> int:
         return min(each for each in self.there if each >= offset)
 
-    async def events(self, *offsets: int) -> AsyncIterator[Any]:
+    async def events(self, *offsets: int, generation: int = 1) -> AsyncIterator[Any]:
         for offset in offsets:
             key = str(offset).encode()
-            message = SimpleNamespace(partition=0, offset=offset, key=key, value=b"", headers=[], timestamp=0.0, generation_id=1)
+            message = SimpleNamespace(partition=0, offset=offset, key=key, value=b"", headers=[], timestamp=0.0, generation_id=generation)
             yield SimpleNamespace(message=message, ack=lambda offset=offset: self.acknowledged.append(offset))
 
     def host(self, stage: Stage) -> FaustHost:
@@ -119,3 +119,17 @@ async def test_what_the_log_does_not_hold_is_no_hole() -> None:
     await delivery.host(stage).consume(delivery.events(2, 5))
     await _idle()
     assert (delivery.acknowledged, delivery.errors) == ([2, 5], [])
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+async def test_what_was_fetched_before_a_rebalance_is_passed_over(monkeypatch: pytest.MonkeyPatch, *, is_checked: bool) -> None:
+    """It is delivered again from the committed offset on; taken as it comes it would be a hole, and stop the process at each rebalance."""
+    if not is_checked:
+        monkeypatch.setattr("streams.faust_host.without", lambda name: name == "generation")
+    stage, delivery = Stage(), Delivery(3)
+    host = delivery.host(stage)
+    await host.consume(delivery.events(5, generation=0))
+    await host.consume(delivery.events(3, 4, 5))
+    await _idle()
+    assert (delivery.errors == []) == is_checked
+    assert stage.handled == [3, 4, 5]
