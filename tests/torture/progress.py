@@ -54,7 +54,13 @@ class Groups:
 
     async def positions(self, group: str) -> dict[Place, Position]:
         """Return where a group stands in each partition of its topics; -1 is committed where nothing was yet."""
-        return await asyncio.to_thread(self._positions, group)
+        try:
+            return await asyncio.to_thread(self._positions, group)
+        except (KafkaException, TimeoutError):
+            # Clients whose broker was away for long do not always find it again: the next question is a new client's.
+            self._client = AdminClient(self._options)
+            self._readers.pop(group, None)
+            raise
 
     def _positions(self, group: str) -> dict[Place, Position]:
         places = [TopicPartition(topic.named(self._prefix), number) for topic in _TOPICS[group] for number in range(self._partitions)]
@@ -68,7 +74,7 @@ class Groups:
         """Return what a group has committed.
 
         A consumer asks that never joins: librdkafka's admin client crashes when it asks for offsets and the coordinator goes away
-        (confluent-kafka-javascript #374). One whose broker was away for long does not find the coordinator again for minutes.
+        (confluent-kafka-javascript #374).
         """
         reader = self._readers.pop(group, None) or Consumer(self._options | {"group.id": self._prefix + group})
         answer: list[TopicPartition] = reader.committed(places, timeout=_ASK_S)
