@@ -38,23 +38,24 @@ class SlowProxy:
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass both ways until either side ends; an end is felt by the other side at once, as that of a process is."""
+        ways: list[asyncio.Task[None]] = []
+        writers = [writer]
         try:
             target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        except OSError:
-            writer.transport.abort()
-            return
-        ways = [
-            asyncio.create_task(_copy(reader, target_writer, lambda: 0.0)),
-            asyncio.create_task(_copy(target_reader, writer, lambda: self.delay_s)),
-        ]
-        try:
+            writers.append(target_writer)
+            ways = [
+                asyncio.create_task(_copy(reader, target_writer, lambda: 0.0)),
+                asyncio.create_task(_copy(target_reader, writer, lambda: self.delay_s)),
+            ]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            return  # nobody listens there now
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            writer.transport.abort()
-            target_writer.transport.abort()
+            for each in writers:
+                each.transport.abort()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: Callable[[], float]) -> None:
