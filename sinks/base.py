@@ -1,5 +1,6 @@
 """What a sink is, and what it is built from."""
 
+import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,7 +25,9 @@ class Context:
 
 
 class Claims(Protocol):
-    """Makes an effect this worker's own before it happens."""
+    """Makes an effect this worker's own before it happens. `leaving` is set while partitions are being taken away."""
+
+    leaving: asyncio.Event
 
     async def claim(self, record: Record) -> float:
         """Return until when (time.monotonic) the effect of a record may begin; LostPartitionError if it is somebody else's."""

@@ -7,10 +7,12 @@ that carries the send's id and is settled by it, else it is recorded as unknown 
 written to [ledger], which the sender reads too, so that its record, and all that came after it in the partition, need not be held for it.
 """
 
+import asyncio
 import math
 import random
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -38,6 +40,8 @@ from sinks.older_sends import OlderSends
 from sinks.pauses import Key, Pauses
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 NAME = "sender"
 
@@ -225,7 +229,7 @@ class OutboundToPlatform:
         if wait_s is None:
             wait_s = settings.unknown_wait if outbound.unknown_wait is None else outbound.unknown_wait
         here_s = min(wait_s, self._planned_after_s) if may_plan else wait_s
-        platform_id = await self._ledger.settled(record.partition, outbound.id, timeout_s=here_s)
+        platform_id = await self._unless_leaving(self._ledger.settled(record.partition, outbound.id, timeout_s=here_s))
         if platform_id:
             answer = Answer(outcome=Outcome.ACCEPTED, platform_id=platform_id, error=attempted.answer.error)
             return replace(attempted, answer=answer, settled=True)
@@ -250,7 +254,8 @@ class OutboundToPlatform:
             # While the whole app waits nobody is held up by the others: then there is no need to plan.
             if may_plan and self._context.clock.monotonic() + self._pauses.remaining_s(keys[:2]) > here_until:
                 raise _MustWaitError
-            await self._pauses.wait(keys)
+            if self._pauses.remaining_s(keys) > 0:
+                await self._unless_leaving(self._pauses.wait(keys))
             status, answer = await self._attempt(record, outbound, request)
             if answer.outcome is Outcome.ACCEPTED:
                 self._pauses.succeeded(keys)
@@ -263,6 +268,20 @@ class OutboundToPlatform:
                 if tries >= self._patience.tries:
                     return Attempted(answer=answer, http_status=status, tries=tries)
             self._wait_because(answer, keys, tries)
+
+    async def _unless_leaving(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Wait, but LostPartitionError as soon as partitions are taken away: nothing is under way, and the next owner waits on."""
+        if self._claims is None:
+            raise RuntimeError("nobody hosts the sender")
+        waits, leaves = asyncio.ensure_future(waiting), asyncio.ensure_future(self._claims.leaving.wait())
+        try:
+            await asyncio.wait({waits, leaves}, return_when=asyncio.FIRST_COMPLETED)
+            if not waits.done():
+                raise LostPartitionError
+            return waits.result()
+        finally:
+            waits.cancel()
+            leaves.cancel()
 
     async def _claim(self, record: Record) -> float:
         if self._claims is None:

@@ -34,7 +34,7 @@ from schemas.topics import Topic
 log = structlog.get_logger()
 
 _COMMIT_INTERVAL_S = 0.3
-_RETIRE_S = 8.0
+_RETIRE_S = 4.0
 _DAY_MS = 86_400_000
 _CLAIM_RETRY_S = 0.05
 # What a killed process has claimed and not sent is parked where its file is not at hand: so few at once that it stays rare, enough for
@@ -129,6 +129,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._epoch = 0
         self._open = asyncio.Event()
         self.ready = asyncio.Event()
+        self.leaving = asyncio.Event()
+        """Set while partitions are being taken away and when it stops: who only waits should leave its record to the next owner."""
 
     async def start(self) -> None:
         """Join the group and begin; raises aiokafka's KafkaError when no broker answers."""
@@ -163,9 +165,11 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             return
         # Handlers that may end still get their claims: taking stops first, commits go on until they have ended.
         await _end(self._tasks[:1])
+        self.leaving.set()
+        marks = dict(self._marks)
         await self._lanes.retire(timeout_s=timeout_s)
         await _end(self._tasks[1:])
-        await self._commit(self._marks)
+        await self._commit(marks)
         await self._consumer.stop()
         if self._departures is not None:
             self._departures.close(remove=not any(self._claimed.values()))
@@ -347,6 +351,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         """Let running handlers of these partitions end, commit, and forget them (aiokafka calls this before a rebalance)."""
         self._open.clear()
         self._epoch += 1
+        self.leaving.set()
         numbers = {partition.partition for partition in revoked}
         leaving = {partition: self._marks.pop(partition) for partition in revoked if partition in self._marks}
         await self._lanes.retire(lambda key: key[0] in numbers, timeout_s=_RETIRE_S)  # type: ignore[index]
@@ -370,6 +375,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             except Exception as error:  # noqa: BLE001  # what must be known before sending could not be read: stop, never send blindly
                 self._on_fatal(error)
                 return
+        self.leaving.clear()
         self._marks = {partition: Watermark() for partition in assigned}
         self._open.set()
         self.ready.set()

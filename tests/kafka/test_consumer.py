@@ -325,3 +325,35 @@ async def test_a_broker_that_does_not_answer_is_an_error_in_time(settings: Setti
             await asyncio.wait_for(producer.send(RAW.name, key=b"a", value=b"1"), 30)
     finally:
         await producer.stop(timeout_s=0.1)
+
+
+async def test_who_only_waits_leaves_its_record_at_a_rebalance(settings: Settings) -> None:
+    """A handler that waits is told when its partition goes, so that a takeover does not wait for it; the record is handled after that."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    await producer.send(RAW.name, key=b"a", value=b"1")
+    waiting, handled = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Sequence[Record]) -> None:
+        if waiting.is_set():
+            handled.set()
+            return
+        waiting.set()
+        await first.leaving.wait()
+        raise LostPartitionError
+
+    async def handle(_: Sequence[Record]) -> None:
+        handled.set()
+
+    first = LaneConsumer(settings.model_copy(update={"worker": "one"}), group="group", topics=[RAW], handle=wait, on_fatal=fatal)
+    second = LaneConsumer(settings.model_copy(update={"worker": "two"}), group="group", topics=[RAW], handle=handle, on_fatal=fatal)
+    await first.start()
+    try:
+        await asyncio.wait_for(waiting.wait(), 60)
+        await second.start()
+        await asyncio.wait_for(handled.wait(), 60)
+        assert not first.leaving.is_set()
+    finally:
+        await asyncio.gather(first.stop(), second.stop())
+        await producer.stop()
