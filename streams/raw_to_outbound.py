@@ -148,20 +148,19 @@ class RawToOutbound:
             name=row.name,
             redrive=read_redrive(record.headers),
         )
-        try:
-            if routed is not None and routed.route.step == "link":
-                await self._link(work, routed.route, owned)
-            for item in channel.parse(part):
+        if routed is not None and routed.route.step == "link":
+            await self._link(work, routed.route, owned)
+        for item in channel.parse(part):
+            try:
                 if routed is None:
                     await self._item(work, item, owned)
                 else:
                     await self._routed(work, item, routed.route, owned)
-        except (ProduceError, LostPartitionError):
-            raise
-        except Exception as error:  # noqa: BLE001  # a defect of ours: it must not stop the conversations of everybody else
-            work.lost = self._letter(record, cause=type(error).__name__, error=error, attempts=1, tenant=whose.tenant)
-            # Nobody knows how far it came: a redrive means the whole record.
-            work.lost_items.clear()
+            except (ProduceError, LostPartitionError):
+                raise
+            except Exception as error:  # noqa: BLE001  # a defect of ours: it must not stop the conversations of everybody else
+                work.lost = self._letter(record, cause=type(error).__name__, error=error, attempts=1, tenant=whose.tenant)
+                work.lost_items.append(_id_of(work, item))
         if work.lost is not None:
             items = ",".join(work.lost_items) if len(work.lost_items) <= ITEMS_MAX else ""
             await self._dead_letter(record, owned, msgspec.structs.replace(work.lost, items=items))

@@ -25,8 +25,8 @@ from streams.rows import ConversationRow
 PARTITIONS = 3
 
 
-class CrashError(Exception):
-    """The worker was killed here."""
+class CrashError(BaseException):
+    """The worker was killed here: nothing that runs in it can catch that."""
 
 
 @dataclass
