@@ -24,6 +24,7 @@ from streams.agents.base import AgentError, Reply, Turn
 from streams.agents.registry import Agents
 from streams.decisions import Configured, configured
 from streams.faust_host import FaustHost
+from streams.raw_source import RawSource
 from streams.raw_to_outbound import RawToOutbound
 from streams.table import STORE_OPTIONS, ConversationTable, NewestRowTable
 
@@ -111,6 +112,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         )
         self.failed: asyncio.Future[None] | None = None
         self.recovered = False
+        self._watching: asyncio.Task[None] | None = None
         self.parts = parts = Parts(settings, ready=lambda: self.recovered and not self.rebalancing)
         table = self.tables.add(
             NewestRowTable(
@@ -122,6 +124,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
                 options=dict(STORE_OPTIONS),
             )
         )
+        self.source = RawSource(parts.log, lambda: self.consumer, prefix=settings.topic_prefix)
         stage = RawToOutbound(
             table=ConversationTable(table, parts.producer),
             producer=parts.producer,
@@ -134,7 +137,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         self.host = FaustHost(
             stage,
             topic=RAW.name,
-            log=parts.log,
+            source=self.source,
             generation=lambda: self.consumer_generation_id,
             on_fatal=self._on_fatal,
             name=_APP,
@@ -143,6 +146,9 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         self.on_rebalance_complete.connect(self._rebalanced)
         raw = self.topic(RAW.named(settings.topic_prefix), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
         self.agent(raw, name=_APP)(self._consume)
+
+    def _new_consumer(self) -> Any:
+        return self.source.without_guesses(super()._new_consumer())
 
     async def _consume(self, stream: Any) -> None:
         await self.host.consume(stream.noack().events())
@@ -164,9 +170,15 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         """Start what the stage needs before Faust delivers its first event."""
         await self.parts.start()
         await super().on_start()
+        self._watching = asyncio.create_task(self.host.watch(self._watched), name="watch")
+
+    def _watched(self) -> list[int]:
+        return self.source.owned() if self.recovered and not self.rebalancing else []
 
     async def on_stop(self) -> None:
         """Finish what is under way, commit it, then let Faust stop."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self.host.forget(_DRAIN_S)
         if self._consumer is not None:
             await self.commit(None)

@@ -5,8 +5,9 @@ offsets, when the watermark passes them, so Faust never sees a hole it could com
 generation are ended and forgotten: Faust seeks every partition back to its committed offset and delivers again.
 """
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -17,11 +18,14 @@ from infra.fault_points import point, without
 from infra.kafka.record import Record
 from infra.lanes import Lanes, Watermark
 from infra.metrics import IN_FLIGHT, ORDER_VIOLATIONS
+from infra.retries import AwayError
 
 log = structlog.get_logger()
 
 _IN_FLIGHT_MAX = 4096
 _REVOKE_S = 2.0
+_WATCH_S = 1.0
+_GO_BACK_MAX = 10
 
 
 class Stage(Protocol):
@@ -31,14 +35,23 @@ class Stage(Protocol):
         """Deal with one record; returns when all it led to is durable."""
 
 
-class Log(Protocol):
-    """What the log itself says of the topic."""
+class Source(Protocol):
+    """What can be asked and told of the topic."""
 
-    async def next_to_read(self, topic: str, partition: int) -> int:
-        """Return the offset that the group has to read next."""
+    async def next_to_read(self, partition: int) -> int:
+        """Return the offset that the group has to read next, as the broker has it."""
 
-    async def first_at(self, topic: str, partition: int, offset: int) -> int:
+    async def first_at(self, partition: int, offset: int) -> int:
         """Return the offset of the first record at or above `offset`."""
+
+    async def go_back(self, partition: int, offset: int) -> None:
+        """Have the records from `offset` on delivered again."""
+
+    async def ends(self, partitions: Collection[int]) -> dict[int, int]:
+        """Return the offset after the last record of each partition."""
+
+    async def note_gap(self, partition: int, first: int, last: int) -> None:
+        """Say that the log has no records at these offsets."""
 
 
 class SkippedError(Exception):
@@ -51,6 +64,7 @@ class _Partition:
     def __init__(self) -> None:
         self.mark = Watermark()
         self.events: deque[Any] = deque()
+        self.missing: int | None = None  # the offset that was gone back for and has not come yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +78,23 @@ class FaustHost:
     """Runs a stage over a Faust stream. `generation` returns the consumer's current generation."""
 
     def __init__(
-        self, stage: Stage, *, topic: str, log: Log, generation: Callable[[], int], on_fatal: Callable[[BaseException], None], name: str
+        self,
+        stage: Stage,
+        *,
+        topic: str,
+        source: Source,
+        generation: Callable[[], int],
+        on_fatal: Callable[[BaseException], None],
+        name: str,
     ) -> None:
         self._stage = stage
-        self._log = log
+        self._source = source
         self._topic = topic
         self._generation = generation
         self._name = name
         self._on_fatal = on_fatal
         self._partitions: dict[int, _Partition] = {}
+        self._starts: dict[int, int] = {}
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=on_fatal)
         IN_FLIGHT.labels(name).set_function(lambda: len(self._lanes))
 
@@ -85,33 +107,87 @@ class FaustHost:
             partition = self._partitions.get(message.partition)
             if partition is None:
                 partition = self._partitions[message.partition] = _Partition()
-            if partition.mark.has_begun(message.offset):
-                # Faust fetches before it seeks to the committed offset, and then delivers what it had once more. The first is done or
-                # under way, and its acknowledgement counts for both: Faust goes by offsets.
-                log.debug("delivered twice", partition=message.partition, offset=message.offset)
-                continue
             try:
-                await self._check_for_holes(partition, message.partition, message.offset)
-                partition.mark.begin(message.offset)
-            except Exception as error:  # noqa: BLE001  # also when the log does not say: never go on over what may be a hole
-                # What is acknowledged already, or will be, would be committed over what was not given. Starting again begins there.
-                ORDER_VIOLATIONS.labels(self._name).inc()
+                is_next = await self._is_next(partition, message.partition, message.offset)
+            except Exception as error:  # noqa: BLE001  # also when the broker does not say: never go on over what may be a hole
                 self._on_fatal(error)
                 return
-            if self._partitions.get(message.partition) is not partition or message.generation_id != self._generation():
-                continue  # taken away while the log was asked
+            if not is_next or self._partitions.get(message.partition) is not partition:
+                continue
+            partition.missing = None
+            partition.mark.begin(message.offset)
             partition.events.append(event)
             await self._lanes.submit((message.partition, message.key), _Work(self._record(message), message.generation_id, partition))
 
-    async def _check_for_holes(self, partition: _Partition, number: int, offset: int) -> None:
-        """Raise SkippedError if records stand between what was given before, or was committed, and this offset.
+    async def _is_next(self, partition: _Partition, number: int, offset: int) -> bool:
+        """Tell whether this is the record that follows; have what was skipped delivered.
 
-        Faust was seen to begin one above the committed offset after a kill, and takes a hole of one for none when it commits.
+        Around its seeks Faust delivers records twice, and late ones before those they follow. Raises ValueError for an offset that can be
+        nothing of that: what is acknowledged would be committed over it, and a process that starts again begins there.
         """
-        is_first = partition.mark.first is None
-        expected = await self._log.next_to_read(self._topic, number) if is_first else partition.mark.newest + 1
-        if offset > expected and await self._log.first_at(self._topic, number, expected) < offset:
-            raise SkippedError(f"partition {number} goes on at {offset}, and {expected} was not given")
+        mark = partition.mark
+        if mark.has_begun(offset):
+            # Done or under way, and its acknowledgement counts for both: Faust goes by offsets.
+            return False
+        if mark.first is not None and offset < mark.first:
+            if offset < await self._source.next_to_read(number):
+                return False  # somebody else did it while this process was paused
+            ORDER_VIOLATIONS.labels(self._name).inc()
+            raise ValueError(f"offset {offset} after {mark.newest}")
+        expected = await self._expected(number)
+        if offset <= expected:
+            return True
+        if partition.missing == expected:
+            return False
+        if await self._source.first_at(number, expected) >= offset:
+            await self._source.note_gap(number, expected, offset - 1)
+            return True
+        partition.missing = expected
+        await self._go_back(number, expected)
+        return False
+
+    async def _expected(self, number: int) -> int:
+        partition = self._partitions.get(number)
+        if partition is not None and partition.mark.first is not None:
+            return partition.mark.newest + 1
+        if number not in self._starts:
+            self._starts[number] = await self._source.next_to_read(number)
+        return self._starts[number]
+
+    async def _go_back(self, number: int, offset: int) -> None:
+        log.info("records were not delivered, going back", partition=number, offset=offset)
+        await self._source.go_back(number, offset)
+
+    async def watch(self, owned: Callable[[], Collection[int]]) -> None:
+        """Go back for records that are in the log and not delivered, in the partitions that `owned` names; runs until cancelled.
+
+        Faust drops what it has fetched when a recovery ends at that moment, and its position then stands behind it: without a later
+        record nothing would show the hole.
+        """
+        waiting: dict[int, tuple[int, int]] = {}
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            try:
+                await self._look(waiting, owned())
+            except AwayError:
+                waiting.clear()
+
+    async def _look(self, waiting: dict[int, tuple[int, int]], numbers: Collection[int]) -> None:
+        if len(self._lanes) >= _IN_FLIGHT_MAX or not numbers:
+            waiting.clear()  # it is we who do not take them
+            return
+        ends = await self._source.ends(numbers)
+        for number in numbers:
+            expected = await self._expected(number)
+            before, times = waiting.pop(number, (-1, 0))
+            if expected >= ends[number]:
+                continue
+            times = times + 1 if before == expected else 0
+            waiting[number] = (expected, times)
+            if times > _GO_BACK_MAX:
+                self._on_fatal(SkippedError(f"partition {number}: offset {expected} is not delivered"))
+            elif times:
+                await self._go_back(number, expected)
 
     def _record(self, message: Any) -> Record:
         headers = message.headers or []
@@ -150,3 +226,4 @@ class FaustHost:
         """Let what is being handled end within `timeout_s` seconds and drop the rest: the partitions are going away, or we are."""
         await self._lanes.retire(timeout_s=timeout_s)
         self._partitions.clear()
+        self._starts.clear()

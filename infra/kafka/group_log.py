@@ -4,7 +4,7 @@ By aiokafka, because librdkafka's admin client ends the process when it asks for
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,6 +45,13 @@ class GroupLog:
             beginning = (await reader.beginning_offsets([source]))[source]
             return max(int(beginning), int(await reader.committed(source) or 0))
 
+    async def ends(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        """Return the offset after the last record of each partition."""
+        async with self._asking(topic, *partitions) as (reader, _):
+            name = self._settings.topic_prefix + topic
+            ends = await reader.end_offsets([TopicPartition(name, number) for number in partitions])
+            return {source.partition: int(end) for source, end in ends.items()}
+
     async def first_at(self, topic: str, partition: int, offset: int) -> int:
         """Return the offset of the first record at or above `offset`; waits for one."""
         async with self._asking(topic, partition) as (reader, source):
@@ -53,14 +60,14 @@ class GroupLog:
             return int(record.offset)
 
     @asynccontextmanager
-    async def _asking(self, topic: str, partition: int) -> AsyncIterator[tuple[Any, TopicPartition]]:
+    async def _asking(self, topic: str, partition: int, *more: int) -> AsyncIterator[tuple[Any, TopicPartition]]:
         source = TopicPartition(self._settings.topic_prefix + topic, partition)
         async with self._lock:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     if self._reader is None:
                         self._reader = await self._started()
-                    self._reader.assign([source])
+                    self._reader.assign([source, *(TopicPartition(source.topic, number) for number in more)])
                     yield self._reader, source
             except (KafkaError, TimeoutError) as error:
                 # A client that lost its broker may not find it again by itself.

@@ -1,7 +1,7 @@
 """streams.faust_host: what is acknowledged to Faust, and when."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,12 +33,24 @@ class Delivery:
         self.there = there
         self.acknowledged: list[int] = []
         self.errors: list[str] = []
+        self.back: list[int] = []
+        self.end = 0
+        self.gaps: list[tuple[int, int]] = []
 
-    async def next_to_read(self, _: str, __: int) -> int:
+    async def next_to_read(self, _: int) -> int:
         return self.committed
 
-    async def first_at(self, _: str, __: int, offset: int) -> int:
+    async def first_at(self, _: int, offset: int) -> int:
         return min(each for each in self.there if each >= offset)
+
+    async def go_back(self, _: int, offset: int) -> None:
+        self.back.append(offset)
+
+    async def ends(self, _: Collection[int]) -> dict[int, int]:
+        return {0: self.end}
+
+    async def note_gap(self, _: int, first: int, last: int) -> None:
+        self.gaps.append((first, last))
 
     async def events(self, *offsets: int, generation: int = 1) -> AsyncIterator[Any]:
         for offset in offsets:
@@ -50,7 +62,7 @@ class Delivery:
         def fatal(error: BaseException) -> None:
             self.errors.append(str(error))
 
-        return FaustHost(stage, topic="raw", log=self, generation=lambda: 1, on_fatal=fatal, name="test")
+        return FaustHost(stage, topic="raw", source=self, generation=lambda: 1, on_fatal=fatal, name="test")
 
 
 async def _idle() -> None:
@@ -93,24 +105,58 @@ async def test_what_is_done_is_not_done_again() -> None:
     assert (stage.handled, delivery.acknowledged, delivery.errors) == ([5, 6, 7], [5, 6, 7], [])
 
 
-async def test_what_comes_too_late_stops_the_process() -> None:
-    """An offset below what is under way, and not part of it, is a hole in the order: nothing after it is taken."""
+async def test_what_was_set_back_under_it_stops_the_process() -> None:
+    """An offset below what was begun that is not committed either is a hole in the order: nothing after it is taken."""
     stage, delivery = Stage(), Delivery(2)
-    stage.gates[2] = asyncio.Event()
-    await delivery.host(stage).consume(delivery.events(2, 1, 3))
+    host = delivery.host(stage)
+    await host.consume(delivery.events(2))
     await _idle()
-    assert delivery.errors == ["offset 1 after 2"]
-    assert (stage.handled, delivery.acknowledged) == ([], [])
+    delivery.committed = 0
+    await host.consume(delivery.events(1, 3))
+    await _idle()
+    assert (delivery.errors, stage.handled) == (["offset 1 after 2"], [2])
 
 
-@pytest.mark.parametrize(("offsets", "skipped", "acknowledged"), [((2, 3), 1, []), ((1, 3), 2, [1])])
-async def test_what_was_never_given_stops_the_process(offsets: tuple[int, ...], skipped: int, acknowledged: list[int]) -> None:
-    """Records that are skipped, at the committed offset or later, would be committed over: nothing after them is taken."""
+@pytest.mark.parametrize(("offsets", "skipped", "handled"), [((2, 3), 1, []), ((1, 3), 2, [1])])
+async def test_what_was_skipped_is_gone_back_for(offsets: tuple[int, ...], skipped: int, handled: list[int]) -> None:
+    """Records at the committed offset or later that were not given: nothing after them is taken before they are."""
     stage, delivery = Stage(), Delivery(1)
-    await delivery.host(stage).consume(delivery.events(*offsets))
+    host = delivery.host(stage)
+    await host.consume(delivery.events(*offsets))
     await _idle()
-    assert delivery.errors == [f"partition 0 goes on at {skipped + 1}, and {skipped} was not given"]
-    assert delivery.acknowledged == acknowledged
+    assert (delivery.back, stage.handled, delivery.acknowledged) == ([skipped], handled, handled)
+    await host.consume(delivery.events(1, 2, 3))
+    await _idle()
+    assert (delivery.back, stage.handled, delivery.acknowledged, delivery.errors) == ([skipped], [1, 2, 3], [1, 2, 3], [])
+
+
+async def test_what_is_in_the_log_is_gone_back_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that Faust fetched and dropped, with none after them to show the hole; the process ends if they never come."""
+    monkeypatch.setattr("streams.faust_host._WATCH_S", 0)
+    monkeypatch.setattr("streams.faust_host._GO_BACK_MAX", 3)
+    stage, delivery = Stage(), Delivery(1)
+    host = delivery.host(stage)
+    await host.consume(delivery.events(1))
+    delivery.end = 3
+    watching = asyncio.create_task(host.watch(lambda: [0]))
+    await _idle()
+    assert set(delivery.back) == {2}
+    assert delivery.errors[0] == "partition 0: offset 2 is not delivered"
+    await host.consume(delivery.events(2))
+    delivery.back.clear()
+    delivery.errors.clear()
+    delivery.end = 3
+    await _idle()
+    watching.cancel()
+    assert (delivery.back, delivery.errors, stage.handled) == ([], [], [1, 2])
+
+
+async def test_what_somebody_else_did_is_passed_over() -> None:
+    """Faust of a process that was paused goes back to where it stood then: below what is committed by now nothing is to be done."""
+    stage, delivery = Stage(), Delivery(5)
+    await delivery.host(stage).consume(delivery.events(5, 3, 4, 5, 6))
+    await _idle()
+    assert (stage.handled, delivery.acknowledged, delivery.errors) == ([5, 6], [5, 6], [])
 
 
 async def test_what_the_log_does_not_hold_is_no_hole() -> None:
@@ -118,12 +164,12 @@ async def test_what_the_log_does_not_hold_is_no_hole() -> None:
     stage, delivery = Stage(), Delivery(1, there=(2, 5))
     await delivery.host(stage).consume(delivery.events(2, 5))
     await _idle()
-    assert (delivery.acknowledged, delivery.errors) == ([2, 5], [])
+    assert (delivery.acknowledged, delivery.gaps, delivery.errors) == ([2, 5], [(1, 1), (3, 4)], [])
 
 
 @pytest.mark.parametrize("is_checked", [True, False])
 async def test_what_was_fetched_before_a_rebalance_is_passed_over(monkeypatch: pytest.MonkeyPatch, *, is_checked: bool) -> None:
-    """It is delivered again from the committed offset on; taken as it comes it would be a hole, and stop the process at each rebalance."""
+    """It is delivered again from the committed offset on; taken as it comes it would be a hole to go back over at each rebalance."""
     if not is_checked:
         monkeypatch.setattr("streams.faust_host.without", lambda name: name == "generation")
     stage, delivery = Stage(), Delivery(3)
@@ -131,5 +177,5 @@ async def test_what_was_fetched_before_a_rebalance_is_passed_over(monkeypatch: p
     await host.consume(delivery.events(5, generation=0))
     await host.consume(delivery.events(3, 4, 5))
     await _idle()
-    assert (delivery.errors == []) == is_checked
+    assert (delivery.back == []) == is_checked
     assert stage.handled == [3, 4, 5]
