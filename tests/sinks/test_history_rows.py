@@ -27,7 +27,7 @@ def test_the_same_record_gives_the_same_rows() -> None:
         assert history_rows(record) == history_rows(record)
 
 
-FROM_OTHER_RECORDS = {"aliases", "members", "processing_errors", "processing_errors_by_time", "processing_error_buckets"}
+FROM_OTHER_RECORDS = {"processing_errors", "processing_errors_by_time", "processing_error_buckets"}
 
 
 def test_every_row_has_its_whole_partition_key() -> None:
