@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -25,6 +26,7 @@ from ingress.webhook_to_raw import WebhookToRaw
 from schemas.channels import CHANNELS
 from schemas.codec import DecodeError, Headers, decode
 from schemas.events.dead_letter import read_dead_letter
+from schemas.events.routed_part import RoutedPart
 from schemas.events.webhook_part import WebhookPart
 from schemas.ids import split_conversation_key
 from schemas.topics import BODY_BYTES_MAX, DEAD_LETTERS, INBOUND, OUTBOUND, RAW, SENT, STATUS, Topic
@@ -40,6 +42,7 @@ _SECRET = b"torture-secret"
 _ROWS_MAX = 2_000
 _PARTITIONS = 12
 _KEY_BYTES_MAX = 1 << 16
+_HOPS_MAX = 5  # of one item: asked, answered, delivered, and what other keys are told
 _BIGINT = range(-(1 << 63), 1 << 63)
 SECONDS_MAX = 10.0
 """What one body may cost of a processor, in seconds, on a busy machine; 4 MiB of hostile JSON take two or three."""
@@ -184,13 +187,26 @@ class InProcess:
             return self._status(part, count)
         await self._stage.handle(part, _owned)
         outputs = self._log.taken()
-        for record in outputs:
-            _check_output(record, part)
+        _check_outputs(outputs, part)
+        routed = [record for record in outputs if record.topic == RAW.name]
+        for _ in range(_HOPS_MAX * (count + 1)):
+            if not routed:
+                break
+            record = routed.pop(0)
+            await self._stage.handle(record, _owned)
+            more = self._log.taken()
+            _check_outputs(more, record)
+            routed += [each for each in more if each.topic == RAW.name]
+            outputs += more
+        assert not routed, "what is keyed again goes round and round"
         if not count:
             assert [record.topic for record in outputs] == [DEAD_LETTERS.name]
+        assert sum(record.topic == INBOUND.name and not _is_link(record) for record in outputs) <= count
         topics = {record.topic for record in outputs}
-        assert sum(record.topic == INBOUND.name for record in outputs) <= count
-        return "dead-letter" if DEAD_LETTERS.name in topics else "answered" if len(topics) > 1 else "stored" if topics else "duplicate"
+        if DEAD_LETTERS.name in topics:
+            return "dead-letter"
+        answered = any(topic.name in topics for topic in OUTBOUND.values())
+        return "answered" if answered else "stored" if INBOUND.name in topics else "duplicate"
 
     def _status(self, part: Record, count: int) -> str:
         rows = history_rows(part)
@@ -209,14 +225,24 @@ def _owned() -> bool:
     return True
 
 
-def _check_output(record: Record, part: Record) -> None:
-    assert record.key == part.key
-    if record.topic == DEAD_LETTERS.name:
-        assert record.value == part.value
-        letter = read_dead_letter(record.headers)
-        assert (letter.offset, bool(letter.cause)) == (part.offset, True)
-        return
-    _check_rows(record)
+def _is_link(record: Record) -> bool:
+    return ("ce_type", b"ottla.linked") in record.headers
+
+
+def _check_outputs(outputs: Sequence[Record], part: Record) -> None:
+    for record in outputs:
+        if record.topic == RAW.name:
+            routed = decode(record.value, RoutedPart)
+            assert len(record.key) < _KEY_BYTES_MAX
+            assert split_conversation_key(record.key.decode())[:2] == split_conversation_key(routed.conversation)[:2]
+            continue
+        assert record.key == part.key
+        if record.topic == DEAD_LETTERS.name:
+            assert record.value == part.value
+            letter = read_dead_letter(record.headers)
+            assert (letter.offset, bool(letter.cause)) == (part.offset, True)
+        else:
+            _check_rows(record)
 
 
 def _check_rows(record: Record) -> None:
