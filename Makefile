@@ -19,7 +19,7 @@ demo: setup ## real Kafka and Cassandra, 200 real conversations, a table and a p
 	@$(BIN)/ottla demo
 
 test: setup lint ## every check and every test, on real servers
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 torture: torture-bodies ## a million hostile bodies, then three long fault runs (over half an hour each), verdicts in tests/torture/REPORT.md
 	@rm -f tests/torture/REPORT.md

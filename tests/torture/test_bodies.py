@@ -1,10 +1,12 @@
 """20,000 generated and mutated bodies: never 5xx, no crash, memory flat, and an ordinary message is answered afterwards."""
 
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from infra.settings import Settings
@@ -22,6 +24,14 @@ from tests.torture.over_http import GROWTH_BYTES_MAX, post_all
 
 COUNT = 20_000
 PHONE = "15550009999"
+
+
+@pytest.fixture(autouse=True)
+def _loud_again() -> Iterator[None]:
+    """Whoever takes bodies in this process turns its log off."""
+    usual = structlog.get_config()
+    yield
+    structlog.configure(**usual)
 
 
 def test_a_body_of_a_seed_is_always_the_same() -> None:
