@@ -37,7 +37,7 @@ _LARGE_CONVERSATIONS = 100
 _TEN_TIMES_SHARE = 0.1  # of the bodies that come again
 _LATER_MAX = 200
 _STRANGE_STATUS_SHARE = 0.02
-_POST_S = 15.0
+_POST_S, _PROBE_S = 15.0, 1.0
 _PAUSE_S, _PAUSE_MAX_S = 0.1, 2.0
 _LOOK_AGAIN_S = 1.0
 _GIVEN_UP_S = 60.0
@@ -179,6 +179,11 @@ class Play:
         """End the run; bodies that are not stored by now are given up."""
         self._stopped.set()
 
+    async def probe(self) -> None:
+        """Post something that nobody answers once, also while the load waits; it is in the history if it was stored."""
+        if await self._post(self._strange_status(), timeout_s=_PROBE_S) == 200:
+            self._writer.write(Stored(at=time.time(), body=next(self._bodies)))
+
     async def rest(self, *, quiet_s: float = 20.0, timeout_s: float = 300.0) -> bool:
         """Wait until all is answered, or nothing arrived for `quiet_s`, and all statuses are told; False if `timeout_s` were not enough."""
         try:
@@ -275,9 +280,9 @@ class Play:
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
         return False
 
-    async def _post(self, data: bytes) -> int:
+    async def _post(self, data: bytes, *, timeout_s: float = _POST_S) -> int:
         try:
-            async with asyncio.timeout(_POST_S):
+            async with asyncio.timeout(timeout_s):
                 return await self._outside.post(data)
         except (OSError, aiohttp.ClientError):
             return 0

@@ -205,7 +205,7 @@ async def _do(seed: int, profile: Profile, home: Path, history: RunHistory, scre
                 chance=random.Random(seed),
                 lengths=profile.lengths,
                 say=screen.say,
-                is_loaded=lambda: not playing.done(),
+                probe=play.probe,
             )
             planned = schedule(ground.chance, kills=profile.kills, lengths=profile.lengths, others=profile.others)
             async with _polling(cluster, play, history, seed), _pacing(play, ground, profile.events, screen.watcher) as pace:

@@ -151,7 +151,7 @@ async def test_a_careless_installation_is_found_out(
 
 
 async def test_what_nobody_answers_holds_the_load_back(whole: _Whole, outside: Outside, seed: int, tmp_path: Path) -> None:
-    """With nobody answering, the load stops a few bodies above its bound; `stop` ends it while it waits, and so it ends while refused."""
+    """With nobody answering, the load stops a few bodies above its bound, and only a probe is stored; `stop` ends it while it waits."""
     whole.mute, whole.refusals = True, 0.0
     load = Load(events=10_000, conversations=200, seed=seed, noise=0, poison=0, together=0, large_body=0, inflight_max=40, connections=8)
     with HistoryWriter(tmp_path / "history") as writer, Play(load, outside=outside, writer=writer) as play:
@@ -159,9 +159,14 @@ async def test_what_nobody_answers_holds_the_load_back(whole: _Whole, outside: O
         async with asyncio.timeout(_UNTIL_S):
             while play.in_flight < load.inflight_max:  # noqa: ASYNC110  # it tells nobody
                 await asyncio.sleep(0.01)
+            await play.probe()
             whole.refusals = 1.0
+            await play.probe()
             play.stop()
             await running
+    bodies = {entry.body for entry in read_history(tmp_path / "history") if isinstance(entry, Posted)}
+    probes = [entry for entry in read_history(tmp_path / "history") if isinstance(entry, Stored) and entry.body not in bodies]
+    assert len(probes) == 1
     assert load.inflight_max <= play.in_flight == play.unanswered <= load.inflight_max + 3 * load.connections
 
 
