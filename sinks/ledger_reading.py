@@ -95,16 +95,21 @@ class _Reading:
 
     async def plans(self, ledgers: Sequence[Taken]) -> None:
         """Count the sends of each conversation that wait in [ledger]: every record of it that is not committed."""
-        committed = {TopicPartition(self.prefix + each.topic, each.partition): each.committed for each in ledgers}
-        sources = list(committed)
-        self.reader.assign(sources)
-        ends = await self.reader.end_offsets(sources)
-        beginnings = await self.reader.beginning_offsets(sources)
+        starts, ends = await self._uncommitted(ledgers)
 
         def count(source: TopicPartition, record: Any) -> None:
             self.partitions[source.partition].plans[record.key or b""] += 1
 
-        await self._read({source: max(committed[source] or 0, beginnings[source]) for source in sources}, ends, count)
+        await self._read(starts, ends, count)
+
+    async def _uncommitted(self, taken: Sequence[Taken]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Return where what is not committed begins (or what is kept does), and where it ends."""
+        committed = {TopicPartition(self.prefix + each.topic, each.partition): each.committed for each in taken}
+        sources = list(committed)
+        self.reader.assign(sources)
+        ends = await self.reader.end_offsets(sources)
+        beginnings = await self.reader.beginning_offsets(sources)
+        return {source: max(committed[source] or 0, beginnings[source]) for source in sources}, ends
 
     async def _read(
         self, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int], take_one: Callable[[TopicPartition, Any], None]
@@ -139,13 +144,8 @@ class _Reading:
 
     async def oldest_uncommitted_ms(self, taken: Sequence[Taken]) -> int | None:
         """Return the timestamp of the oldest record of a send at or above the committed offsets; None if all is committed."""
-        committed = {TopicPartition(self.prefix + each.topic, each.partition): each.committed for each in taken}
-        sources = list(committed)
-        self.reader.assign(sources)
-        ends = await self.reader.end_offsets(sources)
-        beginnings = await self.reader.beginning_offsets(sources)
-        starts = {source: max(committed[source] or 0, beginnings[source]) for source in sources}
-        waiting = {source for source in sources if starts[source] < ends[source]}
+        starts, ends = await self._uncommitted(taken)
+        waiting = {source for source in starts if starts[source] < ends[source]}
         if not waiting:
             return None
         self.reader.assign(list(waiting))

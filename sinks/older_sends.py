@@ -5,9 +5,9 @@ Needed rarely: for an id that a caller or a redrive uses again, for a group that
 
 import asyncio
 
+from infra.cassandra.late import LateCassandra
 from infra.cassandra.reading import EVERY_TENANT
 from infra.cassandra.sends import read_send
-from infra.cassandra.session import Cassandra
 from infra.kafka.group_log import GroupLog
 from infra.retries import AwayError
 from infra.settings import Settings
@@ -20,17 +20,15 @@ class OlderSends:
     """Looks sends up in history. Connects when it is first asked."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._lock = asyncio.Lock()
         self._history = GroupLog(settings, group=HISTORY)
-        self._cassandra: Cassandra | None = None
+        self._cassandra = LateCassandra(settings)
         self._kept_up: dict[int, int] = {}
 
     async def close(self) -> None:
         """Close the connections."""
         await self._history.close()
-        if self._cassandra is not None:
-            await self._cassandra.close()
+        await self._cassandra.close()
 
     async def has_outcome(self, send: str, *, partition: int, since: Since) -> bool:
         """Tell whether a send had its outcome, or a platform id, before `since`.
@@ -42,7 +40,5 @@ class OlderSends:
                 self._kept_up[partition] = await self._history.committed(SENT.name, partition)
             if self._kept_up[partition] < since.offset:
                 raise AwayError(f"history has yet to write what became of earlier sends of partition {partition}")
-            if self._cassandra is None:
-                self._cassandra = await Cassandra.connect(self._settings)
-        found = await read_send(self._cassandra, tenant=EVERY_TENANT, send=send)
+        found = await read_send(await self._cassandra.connected(), tenant=EVERY_TENANT, send=send)
         return found is not None and bool(found.outcome or found.platform_ids)
