@@ -3,13 +3,11 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from infra.settings import Settings
 from schemas.codec import DecodeError, decode
@@ -18,16 +16,12 @@ from schemas.events.inbound import InboundEvent
 from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
 from schemas.events.webhook_part import WebhookPart
-from schemas.topics import DEAD_LETTERS, INBOUND, OUTBOUND, RAW, SENT, STATUS, Topic
+from schemas.topics import DEAD_LETTERS, INBOUND, OUTBOUND, SENT
 from tests.installation import Outside
 from tests.reading import records
 from tests.torture.history import HistoryWriter, Letter, Listed, Reading
+from tests.torture.progress import Groups
 
-_GROUPS: dict[str, Sequence[Topic]] = {
-    "streams": (RAW,),
-    "sender": (*OUTBOUND.values(), STATUS),
-    "history": (INBOUND, *OUTBOUND.values(), SENT, STATUS),
-}
 _SIDE_BY_SIDE = 8
 _PAGE = 500
 _PAUSE_S = 0.5
@@ -76,28 +70,13 @@ async def write_readings(outside: Outside, conversations: Iterable[str], writer:
 
 async def caught_up(settings: Settings, *, timeout_s: float) -> bool:
     """Wait until every group has read its topics to the end; False if it has not in time."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
-    await admin.start()
-    await reader.start()
-    try:
-        async with asyncio.timeout(timeout_s):
-            for group, topics in _GROUPS.items():  # in the order of the flow: what one writes, the next one reads
-                while await _lag(settings, admin, reader, group, topics):  # noqa: ASYNC110  # the broker tells nobody
-                    await asyncio.sleep(_PAUSE_S)
-    except TimeoutError:
-        return False
-    finally:
-        await reader.stop()
-        await admin.close()
+    groups = Groups(settings)
+    until = time.monotonic() + timeout_s
+    while any((await groups.lag()).values()):
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(_PAUSE_S)
     return True
-
-
-async def _lag(settings: Settings, admin: Any, reader: Any, group: str, topics: Sequence[Topic]) -> int:
-    partitions = [TopicPartition(settings.topic_prefix + topic.name, number) for topic in topics for number in range(settings.partitions)]
-    ends: dict[Any, int] = await reader.end_offsets(partitions)
-    read = await admin.list_consumer_group_offsets(settings.topic_prefix + group)
-    return sum(end - max(read[each].offset, 0) if each in read else end for each, end in ends.items())
 
 
 def _reading(message: dict[str, Any], *, final: bool) -> Reading:

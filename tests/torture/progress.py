@@ -12,15 +12,16 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from infra.settings import Settings
 from infra.simulator.books import Arrival
 from schemas.ids import conversation_key, key_hash
-from schemas.topics import INBOUND, OUTBOUND, RAW, SENT, STATUS
+from schemas.topics import DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS
 
 GROUPS = {"streams": ("streams",), "sinks": ("sender", "history")}
 """The consumer groups of each role."""
 
 _TOPICS = {
     "streams": (RAW,),
-    "sender": (*OUTBOUND.values(), STATUS),
+    "sender": (*OUTBOUND.values(), LEDGER, STATUS),
     "history": (INBOUND, *OUTBOUND.values(), SENT, STATUS),
+    "dead-letters": (DEAD_LETTERS,),
 }
 _ASK_S = 3.0
 _PATIENCE_S = 60.0
@@ -82,7 +83,7 @@ class Groups:
         return answer
 
     async def lag(self) -> dict[str, int]:
-        """Return how many records each group has before it."""
+        """Return how many records each group has before it, in the order of the flow: what one writes, the next one reads."""
         lags = {}
         for group in _TOPICS:
             lags[group] = sum(at.end - max(0, at.committed) for at in (await self.positions(group)).values())
