@@ -37,7 +37,7 @@ POINTS = (
     "streams.before_outputs",
     "streams.outputs_acknowledged",
     "streams.row_logged",
-    "streams.before_acknowledgement",
+    "streams.before_commit",
     "streams.before_dead_letter",
     "streams.dead_letter_written",
     "sender.before_claim",

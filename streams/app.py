@@ -148,7 +148,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         self.agent(raw, name=_APP)(self._consume)
 
     def _new_consumer(self) -> Any:
-        return self.source.without_guesses(super()._new_consumer())
+        return self.source.correct(super()._new_consumer(), self.host.commit)
 
     async def _consume(self, stream: Any) -> None:
         await self.host.consume(stream.noack().events())
@@ -179,7 +179,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         """Finish what is under way, commit it, then let Faust stop."""
         if self._watching is not None:
             self._watching.cancel()
-        await self.host.forget(_DRAIN_S)
+        await self.host.drain(_DRAIN_S)
         if self._consumer is not None:
             await self.commit(None)
         await super().on_stop()

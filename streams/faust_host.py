@@ -1,13 +1,12 @@
 """Hosts the stage under Faust in the one shape that loses nothing (infra/decisions/0002-faust.md has what was found and where).
 
-One agent reads raw bytes with `noack()` and hands each event to lanes. Events are acknowledged to Faust strictly in the order of their
-offsets, when the watermark passes them, so Faust never sees a hole it could commit across. When partitions are revoked the lanes of the old
-generation are ended and forgotten: Faust seeks every partition back to its committed offset and delivers again.
+One agent reads raw bytes with `noack()` and hands each event to lanes. What is committed is the watermark of each partition: the offset
+below which all is done. When partitions are revoked the lanes of the old generation are ended and forgotten: Faust seeks every partition
+back to its committed offset and delivers again.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -50,20 +49,17 @@ class Source(Protocol):
     async def ends(self, partitions: Collection[int]) -> dict[int, int]:
         """Return the offset after the last record of each partition."""
 
-    async def note_gap(self, partition: int, first: int, last: int) -> None:
-        """Say that the log has no records at these offsets."""
-
 
 class SkippedError(Exception):
     """Records that nobody was given: starting again begins at the committed offset, below them."""
 
 
 class _Partition:
-    """What is under way of one partition in one generation; holding the events keeps them from being collected."""
+    """What is under way of one partition in one generation."""
 
     def __init__(self) -> None:
         self.mark = Watermark()
-        self.events: deque[Any] = deque()
+        self.committed: int | None = None  # the position that was committed last in this generation
         self.missing: int | None = None  # the offset that was gone back for and has not come yet
 
 
@@ -108,27 +104,36 @@ class FaustHost:
             if partition is None:
                 partition = self._partitions[message.partition] = _Partition()
             try:
-                is_next = await self._is_next(partition, message.partition, message.offset)
-            except Exception as error:  # noqa: BLE001  # also when the broker does not say: never go on over what may be a hole
+                is_next = await self._is_next(partition, message)
+            except Exception as error:  # noqa: BLE001  # never go on over what may be a hole
                 self._on_fatal(error)
                 return
             if not is_next or self._partitions.get(message.partition) is not partition:
                 continue
             partition.missing = None
             partition.mark.begin(message.offset)
-            partition.events.append(event)
             await self._lanes.submit((message.partition, message.key), _Work(self._record(message), message.generation_id, partition))
 
-    async def _is_next(self, partition: _Partition, number: int, offset: int) -> bool:
+    async def _is_next(self, partition: _Partition, message: Any) -> bool:
+        """Tell whether this is the record that follows, and wait for the broker where only it can say; False once it is delivered again."""
+        while True:
+            try:
+                return await self._follows(partition, message.partition, message.offset)
+            except AwayError as error:
+                log.warning("waiting for the broker", partition=message.partition, offset=message.offset, error=str(error))
+                await asyncio.sleep(_WATCH_S)
+            if message.generation_id != self._generation() or self._partitions.get(message.partition) is not partition:
+                return False
+
+    async def _follows(self, partition: _Partition, number: int, offset: int) -> bool:
         """Tell whether this is the record that follows; have what was skipped delivered.
 
         Around its seeks Faust delivers records twice, and late ones before those they follow. Raises ValueError for an offset that can be
-        nothing of that: what is acknowledged would be committed over it, and a process that starts again begins there.
+        nothing of that: what is done would be committed over it, and a process that starts again begins there.
         """
         mark = partition.mark
         if mark.has_begun(offset):
-            # Done or under way, and its acknowledgement counts for both: Faust goes by offsets.
-            return False
+            return False  # done or under way
         if mark.first is not None and offset < mark.first:
             if offset < await self._source.next_to_read(number):
                 return False  # somebody else did it while this process was paused
@@ -140,8 +145,7 @@ class FaustHost:
         if partition.missing == expected:
             return False
         if await self._source.first_at(number, expected) >= offset:
-            await self._source.note_gap(number, expected, offset - 1)
-            return True
+            return True  # the log has nothing between them
         partition.missing = expected
         await self._go_back(number, expected)
         return False
@@ -211,19 +215,29 @@ class FaustHost:
             if not self._owns(work):
                 return
             await self._stage.handle(work.record, partial(self._owns, work))
-            point("streams.before_acknowledgement")
-            self._end(work)
+            point("streams.before_commit")
+            if self._owns(work):
+                work.partition.mark.end(work.record.offset)
 
-    def _end(self, work: _Work) -> None:
-        partition = work.partition
-        if not partition.mark.end(work.record.offset) or not self._owns(work):
-            return
-        position = partition.mark.position or 0
-        while partition.events and partition.events[0].message.offset < position:
-            partition.events.popleft().ack()
+    async def commit(self, write: Callable[[Mapping[int, int]], Awaitable[bool]]) -> bool:
+        """Have the watermarks that moved written (offset by partition); `write` returns whether it was done. What failed comes again."""
+        moved = {
+            number: (partition, partition.mark.position)
+            for number, partition in self._partitions.items()
+            if partition.mark.position not in {None, partition.committed}
+        }
+        if not moved or not await write({number: position for number, (_, position) in moved.items() if position is not None}):
+            return False
+        for partition, position in moved.values():
+            partition.committed = position
+        return True
 
-    async def forget(self, timeout_s: float = _REVOKE_S) -> None:
-        """Let what is being handled end within `timeout_s` seconds and drop the rest: the partitions are going away, or we are."""
+    async def drain(self, timeout_s: float) -> None:
+        """Let what is being handled end within `timeout_s` seconds and drop the rest."""
         await self._lanes.retire(timeout_s=timeout_s)
+
+    async def forget(self) -> None:
+        """Let what is being handled end, and begin anew: the partitions are going away."""
+        await self.drain(_REVOKE_S)
         self._partitions.clear()
         self._starts.clear()

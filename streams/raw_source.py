@@ -1,12 +1,15 @@
 """Where [raw] stands, and going back in it: the corrections to what Faust delivers (infra/decisions/0002-faust.md)."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from faust.types import TP
 
 from infra.kafka.group_log import GroupLog
 from schemas.topics import RAW
+
+Write = Callable[[Mapping[int, int]], Awaitable[bool]]
+Commit = Callable[[Write], Awaitable[bool]]
 
 
 class RawSource:
@@ -16,7 +19,6 @@ class RawSource:
         self._log = log
         self._consumer = consumer
         self._topic = RAW.named(prefix)
-        self._add_gap: Any = None
 
     async def next_to_read(self, partition: int) -> int:
         """Return the offset that the group has to read next; AwayError if the broker does not say."""
@@ -39,15 +41,21 @@ class RawSource:
         """Return the partitions of the topic that are assigned to Faust."""
         return sorted(place.partition for place in self._consumer().assignment() if place.topic == self._topic)
 
-    async def note_gap(self, partition: int, first: int, last: int) -> None:
-        """Tell Faust that the log has no records at these offsets, so that it commits over them."""
-        await self._add_gap(TP(self._topic, partition), first, last)
+    def correct(self, consumer: Any, commit: Commit) -> Any:
+        """Return Faust's consumer, which commits what `commit` gives to its argument, and nothing that it concludes by itself.
 
-    def without_guesses(self, consumer: Any) -> Any:
-        """Return Faust's consumer without its own idea of gaps: it takes what it has not delivered for acknowledged."""
-        self._add_gap, consumer._add_gap = consumer._add_gap, _guess_nothing  # noqa: SLF001  # it can be turned off nowhere else
+        Its own idea takes what it has not delivered for acknowledged, and forgets what it failed to commit once.
+        """
+
+        async def write(offsets: Mapping[int, int]) -> bool:
+            return bool(await consumer._commit_offsets({TP(self._topic, number): offset for number, offset in offsets.items()}))  # noqa: SLF001
+
+        async def commit_tps(*_: object, **__: object) -> bool:
+            return await commit(write)
+
+        consumer._add_gap, consumer._commit_tps = _nothing, commit_tps  # noqa: SLF001  # they can be replaced nowhere else
         return consumer
 
 
-async def _guess_nothing(*_: object) -> None:
+async def _nothing(*_: object) -> None:
     return

@@ -1,13 +1,14 @@
-"""streams.faust_host: what is acknowledged to Faust, and when."""
+"""streams.faust_host: what is handled and committed, and when."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from infra.kafka.record import Record
+from infra.retries import AwayError
 from streams.faust_host import FaustHost
 
 
@@ -17,27 +18,31 @@ class Stage:
     def __init__(self) -> None:
         self.handled: list[int] = []
         self.gates: dict[int, asyncio.Event] = {}
+        self.owned_by_all = False
 
     async def handle(self, record: Record, owned: Callable[[], bool]) -> None:
         if record.offset in self.gates:
             await self.gates[record.offset].wait()
-        assert owned()
+        assert owned() or self.owned_by_all
         self.handled.append(record.offset)
 
 
 class Delivery:
-    """Events as Faust delivers them, noting which were acknowledged."""
+    """Events as Faust delivers them, and what of them would be committed."""
 
     def __init__(self, committed: int = 1, *, there: tuple[int, ...] = tuple(range(10))) -> None:
         self.committed = committed
         self.there = there
-        self.acknowledged: list[int] = []
+        self.is_away = 0
+        self.generation = 1
         self.errors: list[str] = []
         self.back: list[int] = []
         self.end = 0
-        self.gaps: list[tuple[int, int]] = []
 
     async def next_to_read(self, _: int) -> int:
+        if self.is_away:
+            self.is_away -= 1
+            raise AwayError("no answer")
         return self.committed
 
     async def first_at(self, _: int, offset: int) -> int:
@@ -49,20 +54,29 @@ class Delivery:
     async def ends(self, _: Collection[int]) -> dict[int, int]:
         return {0: self.end}
 
-    async def note_gap(self, _: int, first: int, last: int) -> None:
-        self.gaps.append((first, last))
-
     async def events(self, *offsets: int, generation: int = 1) -> AsyncIterator[Any]:
         for offset in offsets:
             key = str(offset).encode()
             message = SimpleNamespace(partition=0, offset=offset, key=key, value=b"", headers=[], timestamp=0.0, generation_id=generation)
-            yield SimpleNamespace(message=message, ack=lambda offset=offset: self.acknowledged.append(offset))
+            yield SimpleNamespace(message=message)
 
     def host(self, stage: Stage) -> FaustHost:
         def fatal(error: BaseException) -> None:
             self.errors.append(str(error))
 
-        return FaustHost(stage, topic="raw", source=self, generation=lambda: 1, on_fatal=fatal, name="test")
+        return FaustHost(stage, topic="raw", source=self, generation=lambda: self.generation, on_fatal=fatal, name="test")
+
+
+async def _commit(host: FaustHost, *, is_done: bool = True) -> int | None:
+    """Return the position that is committed of partition 0; None if none is."""
+    written: dict[int, int] = {}
+
+    async def write(offsets: Mapping[int, int]) -> bool:
+        written.update(offsets)
+        return is_done
+
+    assert await host.commit(write) is (bool(written) and is_done)
+    return written.get(0)
 
 
 async def _idle() -> None:
@@ -70,39 +84,95 @@ async def _idle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_acknowledged_in_the_order_of_offsets() -> None:
+async def test_committed_in_the_order_of_offsets() -> None:
     """What is done before something earlier is done waits for it."""
     stage, delivery = Stage(), Delivery()
-    stage.gates[1] = asyncio.Event()
-    await delivery.host(stage).consume(delivery.events(1, 2, 3))
+    stage.gates[2] = asyncio.Event()
+    host = delivery.host(stage)
+    await host.consume(delivery.events(1, 2, 3, 4))
     await _idle()
-    assert (stage.handled, delivery.acknowledged) == ([2, 3], [])
-    stage.gates[1].set()
+    assert (stage.handled, await _commit(host)) == ([1, 3, 4], 2)
+    assert await _commit(host) is None
+    stage.gates[2].set()
     await _idle()
-    assert delivery.acknowledged == [1, 2, 3]
+    assert await _commit(host) == 5
+
+
+async def test_what_could_not_be_committed_is_committed_later() -> None:
+    """A commit that failed, as in a rebalance or while the broker was paused, comes again with nothing new handled."""
+    stage, delivery = Stage(), Delivery()
+    host = delivery.host(stage)
+    await host.consume(delivery.events(1, 2))
+    await _idle()
+    assert await _commit(host, is_done=False) == 3
+    assert await _commit(host) == 3
+    assert await _commit(host) is None
+
+
+async def test_what_is_handled_after_a_revocation_is_not_committed() -> None:
+    """The next owner begins at the committed offset: what was forgotten, or ends under another generation, moves it no more."""
+    stage, delivery = Stage(), Delivery()
+    host = delivery.host(stage)
+    await host.consume(delivery.events(1))
+    await _idle()
+    await host.forget()
+    assert await _commit(host) is None
+    stage.gates[2] = asyncio.Event()
+    delivery.committed = 2
+    await host.consume(delivery.events(2))
+    await _idle()
+    delivery.generation = 2
+    stage.owned_by_all = True
+    stage.gates[2].set()
+    await _idle()
+    assert (stage.handled, await _commit(host)) == ([1, 2], None)
+
+
+async def test_a_broker_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the broker can say whether a record is the next one, nothing is guessed, and the process need not end."""
+    monkeypatch.setattr("streams.faust_host._WATCH_S", 0)
+    stage, delivery = Stage(), Delivery()
+    delivery.is_away = 3
+    await delivery.host(stage).consume(delivery.events(1, 2))
+    await _idle()
+    assert (stage.handled, delivery.errors, delivery.is_away) == ([1, 2], [], 0)
+
+
+async def test_a_record_of_another_generation_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a rebalance it is delivered again."""
+    monkeypatch.setattr("streams.faust_host._WATCH_S", 0)
+    stage, delivery = Stage(), Delivery()
+    delivery.is_away = 1_000_000
+    consuming = asyncio.create_task(delivery.host(stage).consume(delivery.events(1)))
+    await _idle()
+    assert not consuming.done()
+    delivery.generation = 2
+    await consuming
+    assert (stage.handled, delivery.errors) == ([], [])
 
 
 async def test_what_is_delivered_twice_is_handled_once() -> None:
-    """A repeat of what is under way, as Faust's seek after a start brings it, is passed over and acknowledges nothing early."""
+    """A repeat of what is under way, as Faust's seek after a start brings it, is passed over and commits nothing early."""
     stage, delivery = Stage(), Delivery()
     stage.gates[1] = asyncio.Event()
-    await delivery.host(stage).consume(delivery.events(1, 2, 1, 2, 3))
+    host = delivery.host(stage)
+    await host.consume(delivery.events(1, 2, 1, 2, 3))
     await _idle()
-    assert (stage.handled, delivery.acknowledged) == ([2, 3], [])
+    assert (stage.handled, await _commit(host)) == ([2, 3], None)
     stage.gates[1].set()
     await _idle()
-    assert (stage.handled, delivery.acknowledged, delivery.errors) == ([2, 3, 1], [1, 2, 3], [])
+    assert (stage.handled, await _commit(host), delivery.errors) == ([2, 3, 1], 4, [])
 
 
 async def test_what_is_done_is_not_done_again() -> None:
-    """A repeat of what has been acknowledged already is passed over as well."""
+    """A repeat of what is done already is passed over as well."""
     stage, delivery = Stage(), Delivery(5)
     host = delivery.host(stage)
     await host.consume(delivery.events(5, 6))
     await _idle()
     await host.consume(delivery.events(5, 6, 7))
     await _idle()
-    assert (stage.handled, delivery.acknowledged, delivery.errors) == ([5, 6, 7], [5, 6, 7], [])
+    assert (stage.handled, await _commit(host), delivery.errors) == ([5, 6, 7], 8, [])
 
 
 async def test_what_was_set_back_under_it_stops_the_process() -> None:
@@ -117,17 +187,17 @@ async def test_what_was_set_back_under_it_stops_the_process() -> None:
     assert (delivery.errors, stage.handled) == (["offset 1 after 2"], [2])
 
 
-@pytest.mark.parametrize(("offsets", "skipped", "handled"), [((2, 3), 1, []), ((1, 3), 2, [1])])
-async def test_what_was_skipped_is_gone_back_for(offsets: tuple[int, ...], skipped: int, handled: list[int]) -> None:
+@pytest.mark.parametrize(("offsets", "skipped", "handled", "committed"), [((2, 3), 1, [], None), ((1, 3), 2, [1], 2)])
+async def test_what_was_skipped_is_gone_back_for(offsets: tuple[int, ...], skipped: int, handled: list[int], committed: int | None) -> None:
     """Records at the committed offset or later that were not given: nothing after them is taken before they are."""
     stage, delivery = Stage(), Delivery(1)
     host = delivery.host(stage)
     await host.consume(delivery.events(*offsets))
     await _idle()
-    assert (delivery.back, stage.handled, delivery.acknowledged) == ([skipped], handled, handled)
+    assert (delivery.back, stage.handled, await _commit(host)) == ([skipped], handled, committed)
     await host.consume(delivery.events(1, 2, 3))
     await _idle()
-    assert (delivery.back, stage.handled, delivery.acknowledged, delivery.errors) == ([skipped], [1, 2, 3], [1, 2, 3], [])
+    assert (delivery.back, stage.handled, await _commit(host), delivery.errors) == ([skipped], [1, 2, 3], 4, [])
 
 
 async def test_what_is_in_the_log_is_gone_back_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,17 +224,19 @@ async def test_what_is_in_the_log_is_gone_back_for(monkeypatch: pytest.MonkeyPat
 async def test_what_somebody_else_did_is_passed_over() -> None:
     """Faust of a process that was paused goes back to where it stood then: below what is committed by now nothing is to be done."""
     stage, delivery = Stage(), Delivery(5)
-    await delivery.host(stage).consume(delivery.events(5, 3, 4, 5, 6))
+    host = delivery.host(stage)
+    await host.consume(delivery.events(5, 3, 4, 5, 6))
     await _idle()
-    assert (stage.handled, delivery.acknowledged, delivery.errors) == ([5, 6], [5, 6], [])
+    assert (stage.handled, await _commit(host), delivery.errors) == ([5, 6], 7, [])
 
 
 async def test_what_the_log_does_not_hold_is_no_hole() -> None:
     """Offsets that are not there, such as a transaction's marks, are gone on over."""
     stage, delivery = Stage(), Delivery(1, there=(2, 5))
-    await delivery.host(stage).consume(delivery.events(2, 5))
+    host = delivery.host(stage)
+    await host.consume(delivery.events(2, 5))
     await _idle()
-    assert (delivery.acknowledged, delivery.gaps, delivery.errors) == ([2, 5], [(1, 1), (3, 4)], [])
+    assert (stage.handled, await _commit(host), delivery.errors) == ([2, 5], 6, [])
 
 
 @pytest.mark.parametrize("is_checked", [True, False])
