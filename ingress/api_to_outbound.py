@@ -21,6 +21,7 @@ from ingress.problems import problem
 from ingress.queue_position import QueuePositions
 from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
 from schemas.codec import cloud_event_headers, encode
+from schemas.events.config import DEFAULT_TENANT
 from schemas.events.outbound import OutboundEvent
 from schemas.ids import conversation_key, key_hash, send_id
 from schemas.topics import OUTBOUND
@@ -127,7 +128,7 @@ def outbound_event(wanted: SendRequest, *, tables: ConfigTables, cause: str, now
     return OutboundEvent(
         id=send_id(conversation=conversation, cause=cause, step="api"),
         conversation=conversation,
-        tenant=account.tenant if account else "default",
+        tenant=account.tenant if account else DEFAULT_TENANT,
         channel="whatsapp",
         account=wanted.account,
         to=wanted.to,

@@ -26,7 +26,7 @@ from aiokafka.structs import OffsetAndMetadata
 from infra.fault_points import point, without
 from infra.kafka.claims import CLAIMS_MAX, Claims, ClaimsError, decode_claims, encode_claims
 from infra.kafka.departures import Departures, Place, begun_by
-from infra.kafka.record import Record
+from infra.kafka.record import Record, record_of
 from infra.lanes import Lanes, Watermark
 from infra.settings import Settings
 from schemas.topics import Topic
@@ -205,7 +205,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                     if mark is None or self._marks.get(partition) is not mark:
                         break  # taken away while we waited: its next owner reads from the committed offset
                     mark.begin(record.offset)
-                    work = _Work(_seen(record, topic), partition, mark)
+                    work = _Work(record_of(record, topic), partition, mark)
                     await self._lanes.submit((partition.partition, self._lane(work.record)), work)
 
     def _hold_back(self) -> None:
@@ -421,15 +421,3 @@ def _place(source: TopicPartition, offset: int) -> Place:
 def _refuse(claim: _Wanted) -> None:
     if not claim.granted.done():
         claim.granted.set_exception(LostPartitionError())
-
-
-def _seen(record: Any, topic: str) -> Record:
-    return Record(
-        topic=topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key or b"",
-        value=record.value or b"",
-        headers=list(record.headers),
-        timestamp_ms=record.timestamp,
-    )

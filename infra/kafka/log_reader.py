@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.kafka.admin import KafkaUnreachableError
-from infra.kafka.record import Record
+from infra.kafka.record import Record, record_of
 from infra.settings import Settings
 from schemas.topics import Topic
 
@@ -43,17 +43,7 @@ class LogReader:
             return None
         self._consumer.seek(place, offset)
         found = await self._consumer.getone(place)
-        if found.offset != offset:
-            return None
-        return Record(
-            topic=self._topic.name,
-            partition=found.partition,
-            offset=found.offset,
-            key=found.key or b"",
-            value=found.value or b"",
-            headers=list(found.headers),
-            timestamp_ms=found.timestamp,
-        )
+        return record_of(found, self._topic.name) if found.offset == offset else None
 
 
 @asynccontextmanager

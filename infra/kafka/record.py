@@ -1,6 +1,7 @@
 """A record as our code sees it: the topic without the installation's prefix, nothing of a client library."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.codec import Headers
 
@@ -16,3 +17,16 @@ class Record:
     value: bytes
     headers: Headers
     timestamp_ms: int
+
+
+def record_of(found: Any, topic: str) -> Record:
+    """Return what aiokafka has read as a record of the topic of this name."""
+    return Record(
+        topic=topic,
+        partition=found.partition,
+        offset=found.offset,
+        key=found.key or b"",
+        value=found.value or b"",
+        headers=list(found.headers),
+        timestamp_ms=found.timestamp,
+    )
