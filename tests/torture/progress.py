@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.settings import Settings
@@ -90,12 +90,14 @@ class Groups:
         return lags
 
     async def owned_by(self, group: str, workers: Collection[str]) -> set[int]:
-        """Return the numbers of the partitions that these workers own."""
+        """Return the numbers of the partitions that these workers own; TimeoutError while the group is being balanced."""
         return await asyncio.to_thread(self._owned_by, group, workers)
 
     def _owned_by(self, group: str, workers: Collection[str]) -> set[int]:
         name = self._prefix + group
         described = self._client.describe_consumer_groups([name], request_timeout=_ASK_S)[name].result(_ASK_S)
+        if described.state is not ConsumerGroupState.STABLE:
+            raise TimeoutError(f"{name} is {described.state}")
         mine = {f"{worker}-{name}" for worker in workers} | {f"{worker}-{group}" for worker in workers}
         members = [member for member in described.members if member.group_instance_id in mine]
         return {place.partition for member in members for place in member.assignment.topic_partitions}
