@@ -164,7 +164,8 @@ def keep(seed: int, failures: list[tuple[int, str]]) -> Path:
 @click.option("--seed", type=int, default=None, help="Which bodies; drawn and printed unless given.")
 @click.option("--first", default=0, help="Number of the first body.")
 @click.option("--workers", default=os.cpu_count() or 1, show_default="one a processor", help="How many processes.")
-def main(count: int, http: int, seed: int | None, first: int, workers: int) -> None:
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="File to append what was found to, as Markdown.")
+def main(*, count: int, http: int, seed: int | None, first: int, workers: int, report: Path | None) -> None:
     """Send generated and mutated webhook bodies through the real code; end with 1 if any breaks a promise."""
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     http = (count // 20 if first == 0 else 0) if http < 0 else http
@@ -180,7 +181,8 @@ def main(count: int, http: int, seed: int | None, first: int, workers: int) -> N
         tally = take_all(seed=seed, first=first, count=count, workers=workers, progress=more)
     wrong = list(tally.failures)
     said = [f"{name} {number:,}" for name, number in tally.results.most_common()]
-    click.echo(f"{tally.results.total():,} bodies: {', '.join(said)}; memory grew by {tally.growth_bytes // _MIB} MiB")
+    lines = [f"{tally.results.total():,} bodies: {', '.join(said)}; memory grew by {tally.growth_bytes // _MIB} MiB"]
+    click.echo(lines[0])
     ready = True
     posted = Posted()
     if http:
@@ -188,7 +190,8 @@ def main(count: int, http: int, seed: int | None, first: int, workers: int) -> N
             posted, ready = asyncio.run(_over_http(seed, http, progress))
         wrong += posted.failures
         said = [f"{status} {number:,}" for status, number in posted.answers.most_common()]
-        click.echo(f"{posted.answers.total():,} requests: {', '.join(said)}; the ingress grew by {posted.growth_bytes // _MIB} MiB")
+        lines += [f"{posted.answers.total():,} requests: {', '.join(said)}; the ingress grew by {posted.growth_bytes // _MIB} MiB"]
+        click.echo(lines[-1])
     complaints = [
         f"{len(wrong)} bodies broke a promise: they are in {keep(seed, wrong)}" if wrong else "",
         f"a process died; take its bodies again with --seed {seed} and one of {tally.died}" if tally.died else "",
@@ -198,6 +201,12 @@ def main(count: int, http: int, seed: int | None, first: int, workers: int) -> N
     ]
     for complaint in filter(None, complaints):
         click.echo(complaint, err=True)
+    if report is not None:
+        command = f"python -m tests.torture.bodies --seed {seed} --first {first} --count {count} --http {http}"
+        lines += [complaint for complaint in complaints if complaint] or ["no promise was broken"]
+        found = "\n".join(f"- {line}" for line in lines)
+        with report.open("a", encoding="utf-8") as file:
+            file.write(f"\n## `{command}`\n\n{found}\n")
     if any(complaints):
         sys.exit(1)
 

@@ -60,9 +60,12 @@ def test_a_body_that_breaks_a_promise_is_kept(monkeypatch: pytest.MonkeyPatch, t
     tally = Tally()
     tally.add(take_chunk(5, 0, 10))
     monkeypatch.setattr(bodies, "take_all", lambda **_: tally)
-    result = CliRunner().invoke(bodies.main, ["--seed", "5", "--count", "10", "--http", "0"])
+    report = tmp_path / "report.md"
+    result = CliRunner().invoke(bodies.main, ["--seed", "5", "--count", "10", "--http", "0", "--report", str(report)])
     assert result.exit_code == 1
     assert "seed 5" in result.output
+    assert "bodies --seed 5 --first 0 --count 10 --http 0" in report.read_text()
+    assert "- 1 bodies broke a promise" in report.read_text()
     assert str(tmp_path / "bodies-5") in result.output
     assert (tmp_path / "bodies-5" / "3.body").read_bytes() == body_of(5, 3)
     assert "it is number three" in (tmp_path / "bodies-5" / "3.txt").read_text()
