@@ -16,9 +16,10 @@ from typing import Literal
 import msgspec
 
 from schemas.codec import Event
+from schemas.groups import HORIZON_MS
 from streams.identity import Name
 
-REMEMBERED_MS = 8 * 86_400_000
+REMEMBERED_MS = HORIZON_MS
 TURNS_MAX = 20
 TURN_LENGTH_MAX = 2_000
 OPEN_IDS_MAX = 256

@@ -11,18 +11,12 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.settings import Settings
 from infra.simulator.books import Arrival
+from schemas.groups import GROUPS as TOPIC_GROUPS
 from schemas.ids import conversation_key, key_hash
-from schemas.topics import DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS
 
 GROUPS = {"streams": ("streams",), "sinks": ("sender", "history")}
 """The consumer groups of each role."""
 
-_TOPICS = {
-    "streams": (RAW,),
-    "sender": (*OUTBOUND.values(), LEDGER, STATUS),
-    "history": (INBOUND, *OUTBOUND.values(), SENT, STATUS),
-    "dead-letters": (DEAD_LETTERS,),
-}
 _ASK_S = 3.0
 _PATIENCE_S = 60.0
 _LOOK_AGAIN_S = 0.1
@@ -64,7 +58,9 @@ class Groups:
             raise
 
     def _positions(self, group: str) -> dict[Place, Position]:
-        places = [TopicPartition(topic.named(self._prefix), number) for topic in _TOPICS[group] for number in range(self._partitions)]
+        places = [
+            TopicPartition(topic.named(self._prefix), number) for topic in TOPIC_GROUPS[group].topics for number in range(self._partitions)
+        ]
         answer = self._answer(group, places)
         committed = {(each.topic, each.partition): max(-1, each.offset) for each in answer}
         ends = self._client.list_offsets({place: OffsetSpec.latest() for place in places}, request_timeout=_ASK_S)
@@ -85,7 +81,7 @@ class Groups:
     async def lag(self) -> dict[str, int]:
         """Return how many records each group has before it, in the order of the flow: what one writes, the next one reads."""
         lags = {}
-        for group in _TOPICS:
+        for group in TOPIC_GROUPS:
             lags[group] = sum(at.end - max(0, at.committed) for at in (await self.positions(group)).values())
         return lags
 
