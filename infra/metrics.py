@@ -15,3 +15,11 @@ DUPLICATE_SENDS = Counter("ottla_duplicate_sends_total", "Sends for which the pl
 SEND_RETRIES = Counter("ottla_send_retries_total", "Attempts that were certainly not sent and are repeated", ["cause"])
 AGENT_SECONDS = Histogram("ottla_agent_duration_seconds", "One agent answering one turn", ["kind", "outcome"], buckets=_SECONDS)
 ORDER_VIOLATIONS = Counter("ottla_order_violations_total", "Times a lane saw its offsets go back; must stay 0", ["stage"])
+_GROUP = ["group", "topic"]
+GROUP_LAG_MESSAGES = Gauge("ottla_consumer_lag_messages", "Records a group has not handled yet; absent while the broker is away", _GROUP)
+GROUP_LAG_SECONDS = Gauge("ottla_consumer_lag_seconds", "Age of the oldest record that a group has not handled yet", _GROUP)
+GROUP_STATE = Gauge("ottla_consumer_group_state", "1 for the state a group is in, by Burrow's rules", [*_GROUP, "state"])
+GROUP_RETENTION_LEFT_SECONDS = Gauge(
+    "ottla_consumer_retention_left_seconds", "Until retention may delete the oldest record that a group has not handled yet", _GROUP
+)
+GROUP_LOST_MESSAGES = Gauge("ottla_consumer_lost_messages", "Records deleted before a group handled them; must stay 0", _GROUP)

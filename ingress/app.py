@@ -21,9 +21,19 @@ from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import OttlaError
 from infra.kafka.producer import Producer
+from infra.lag.watcher import LagWatcher
 from infra.servers.address import resolve_servers
 from infra.settings import Settings, load_settings
-from ingress import api_conversations, api_dead_letters, api_to_config, api_to_outbound, health, retry_to_outbound, webhook_to_raw
+from ingress import (
+    api_conversations,
+    api_dead_letters,
+    api_groups,
+    api_to_config,
+    api_to_outbound,
+    health,
+    retry_to_outbound,
+    webhook_to_raw,
+)
 from ingress.auth import RequireKey
 from ingress.health import Readiness
 from ingress.problems import problem
@@ -69,11 +79,13 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     state.webhook = WebhookToRaw(CHANNELS["whatsapp"], producer=producer, secrets=secrets, clock=clock)
     state.readiness = Readiness.from_environment(producer)
     state.queue_positions = QueuePositions(settings)
+    state.lag = LagWatcher(settings)
     state.cassandra = None
     state.started_at = time.monotonic()
     background = [
         asyncio.create_task(_read_config(tables, secrets), name="read config"),
         asyncio.create_task(_connect_cassandra(state, settings), name="connect cassandra"),
+        asyncio.create_task(state.lag.run(), name="watch lag"),
     ]
     try:
         yield
@@ -84,6 +96,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await producer.stop()
         await tables.stop()
         await state.queue_positions.close()
+        await state.lag.close()
         if state.cassandra is not None:
             await state.cassandra.close()
 
@@ -126,6 +139,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             *api_to_config.routes,
             *api_conversations.routes,
             *api_dead_letters.routes,
+            *api_groups.routes,
         ],
         middleware=[Middleware(RequireKey)],
         exception_handlers={HTTPException: _http_error, 500: _http_error},

@@ -1,4 +1,4 @@
-"""Health: /livez says the process runs, /readyz that it can do its work, /health what each dependency does, /metrics the numbers."""
+"""Health: /livez says the process runs, /readyz that it can do its work, /health how all the others are, /metrics the numbers."""
 
 import asyncio
 import os
@@ -12,9 +12,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from infra.kafka.producer import ProduceError, Producer
+from infra.lag.burrow import State
+from infra.lag.figures import summary
+from infra.lag.watcher import LagWatcher
 from schemas.topics import RAW
 
 _PROBE_S = 2.0
+_UNWELL = frozenset({State.STALL, State.STOP, State.REWIND})
 
 
 class Readiness:
@@ -78,15 +82,19 @@ async def readyz(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """Answer what each dependency does; 200 while webhooks are stored, even where reading is impaired."""
+    """Answer what each dependency and each consumer group does; 200 while webhooks are stored, even where the rest is impaired."""
     state = request.app.state
     kafka, cassandra = await asyncio.gather(state.readiness.check(), _cassandra_answers(state.cassandra))
+    lag: LagWatcher = state.lag
+    groups = summary(lag.rows_seen())
+    well = cassandra and not any(group["state"] in _UNWELL for group in groups)
     body = {
-        "status": "ok" if kafka and cassandra else "degraded" if kafka else "down",
+        "status": "ok" if kafka and well else "degraded" if kafka else "down",
         "dependencies": {
             "kafka": {"ok": kafka, "detail": state.readiness.reason},
             "cassandra": {"ok": cassandra, "detail": "answers" if cassandra else "away: reading history is not possible"},
         },
+        "lag": {"known": not lag.away, "detail": lag.away or "GET /v1/groups has each topic", "groups": groups},
         "uptime_s": round(time.monotonic() - state.started_at, 1),
     }
     return JSONResponse(body, status_code=200 if kafka else 503)
