@@ -22,7 +22,13 @@ def show(output: str, rows: Sequence[dict[str, Any]], *, titles: dict[str, str])
     if output == "json":
         click.echo(json.dumps(list(rows), ensure_ascii=False))
         return
+    for line in table_lines(rows, titles=titles):
+        click.echo(line)
+
+
+def table_lines(rows: Sequence[dict[str, Any]], *, titles: dict[str, str]) -> list[str]:
+    """Return the rows as lines of aligned columns, the keys of `titles`, headed if any has a title."""
     lines = [list(titles.values()), *([harmless(str(row[key])) for key in titles] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines if any(titles.values()) else lines[1:]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    shown = lines if any(titles.values()) else lines[1:]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in shown]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import KafkaError, NoError, OffsetOutOfRangeError, StaleMetadata, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, NoError, OffsetOutOfRangeError, StaleMetadata, for_code
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
@@ -113,7 +113,7 @@ class Questions:
             try:
                 await client.bootstrap()
                 # With no topic named it learns of all there are, and the broker makes none of those that are missing.
-                await client.force_metadata_update()
+                await _learn(client)
             except BaseException:
                 await client.close()
                 raise
@@ -124,7 +124,7 @@ class Questions:
 async def places_of(client: Any, topics: Collection[str]) -> list[Place]:
     """Return every partition of those of the topics that exist."""
     if any(client.cluster.partitions_for_topic(topic) is None for topic in topics):
-        await client.force_metadata_update()
+        await _learn(client)
     return [Place(topic, number) for topic in topics for number in sorted(client.cluster.partitions_for_topic(topic) or ())]
 
 
@@ -209,7 +209,15 @@ async def commit(client: Any, group: str, commits: Mapping[Place, Commit]) -> No
             _check(error)
 
 
+async def _learn(client: Any) -> None:
+    """Have the client learn what topics there are; NodeNotReadyError if no broker tells, or one that has just come names none."""
+    if not await client.force_metadata_update() or not client.cluster.brokers():
+        raise NodeNotReadyError
+
+
 async def _coordinator(client: Any, group: str) -> int:
+    if not client.cluster.brokers():
+        raise NodeNotReadyError  # it would say so by an assertion
     return int(await client.coordinator_lookup(CoordinationType.GROUP, group))
 
 

@@ -17,6 +17,8 @@ LOADING, NOT_OURS = GroupLoadInProgressError.errno, UnknownMemberIdError.errno
 class Broker:
     """Answers every request with one answer."""
 
+    cluster = SimpleNamespace(brokers=lambda: {1})
+
     def __init__(self, **answer: Any) -> None:
         self._answer = SimpleNamespace(**answer)
 
@@ -37,6 +39,13 @@ async def test_a_coordinator_that_loads_is_no_group_without_commits() -> None:
         await membership_of(Broker(groups=[(LOADING, "streams", "", "", "", [])]), "streams")
     answer = Broker(error_code=0, topics=[("raw", [(0, 7, "m", 0), (1, -1, "", 0)])])
     assert await commits_of(answer, "streams", [PLACE]) == {PLACE: Commit(7, "m")}
+
+
+async def test_a_broker_that_names_none_has_just_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the controller has not admitted yet names no brokers, and aiokafka would stumble over that."""
+    monkeypatch.setattr(Broker, "cluster", SimpleNamespace(brokers=set))
+    with pytest.raises(NodeNotReadyError):
+        await commits_of(Broker(), "streams", [PLACE])
 
 
 async def test_a_refused_commit_is_refused() -> None:
