@@ -38,9 +38,11 @@ def stamp_by_producers(settings: Settings, topic: str) -> None:
 def write(settings: Settings, topic: str, partition: int, times_ms: Sequence[int], *, value: bytes = b"{}") -> None:
     """Write a record for each time, all in one batch."""
     producer = Producer({"bootstrap.servers": settings.kafka, "linger.ms": 50, "compression.type": "gzip", "message.max.bytes": 6 << 20})
+    refused: list[object] = []
     for time_ms in times_ms:
-        producer.produce(settings.topic_prefix + topic, value, b"key", partition=partition, timestamp=time_ms)
-    assert producer.flush(15) == 0
+        told = {"timestamp": time_ms, "on_delivery": lambda error, _: refused.append(error) if error else None}
+        producer.produce(settings.topic_prefix + topic, value, b"key", partition=partition, **told)
+    assert (producer.flush(15), refused) == (0, [])
 
 
 async def commit(settings: Settings, group: str, offsets: dict[tuple[str, int], int]) -> None:
