@@ -1,6 +1,7 @@
 """infra.lag.reader and infra.kafka.questions on a real broker: where groups stand, to the message and to the second."""
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 
@@ -24,6 +25,8 @@ from schemas.groups import GROUPS
 from schemas.topics import DEAD_LETTERS, RAW
 
 pytestmark = pytest.mark.servers
+
+LARGE = random.Random(1).randbytes(5 << 20)
 
 
 def stamp_by_producers(settings: Settings, topic: str) -> None:
@@ -63,8 +66,8 @@ async def test_a_stopped_group_s_lag_is_right_to_the_message_and_to_the_second(s
     await asyncio.to_thread(stamp_by_producers, settings, DEAD_LETTERS.name)
     now_ms = int(time.time() * 1000)
     await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 0, [now_ms - 300_000, now_ms - 61_500, now_ms - 20_000])
-    await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 1, [now_ms - 7_000], value=b"x" * (5 << 20))
-    await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 2, [now_ms - 9_000], value=b"y" * (5 << 20))
+    await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 1, [now_ms - 7_000], value=LARGE)
+    await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 2, [now_ms - 9_000], value=LARGE)
     await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 3, [now_ms - 90_000])
     await commit(settings, "dead-letters", {(DEAD_LETTERS.name, 0): 1, (DEAD_LETTERS.name, 3): 1})
     reader, windows = LagReader(settings), Windows()
