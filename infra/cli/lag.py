@@ -104,7 +104,7 @@ async def _watch(read: Read, *, partitions: bool, as_json: bool) -> None:
     from rich.text import Text
 
     in_place = sys.stdout.isatty() and not as_json
-    live = Live(auto_refresh=False, screen=False, vertical_overflow="visible") if in_place else None
+    live = Live(auto_refresh=False) if in_place else None
     with live or nullcontext():
         while True:
             try:
@@ -114,7 +114,10 @@ async def _watch(read: Read, *, partitions: bool, as_json: bool) -> None:
                 if as_json:
                     click.echo(str(error), err=True)
             if live is not None:
-                live.update(Text("\n".join(lines)), refresh=True)
+                shown = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+                shown.highlight_regex(r"\b(STOP|STALL|REWIND)\b", "bold red")
+                shown.highlight_regex(r"\bWARN\b", "bold yellow")
+                live.update(shown, refresh=True)
             elif lines:
                 click.echo("\n".join(lines))
             await asyncio.sleep(_EVERY_S)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from infra.errors import FAILED, UNSAFE
+from infra.cli.lag import _watch
+from infra.errors import FAILED, UNSAFE, OttlaError
 from infra.settings import Settings
 from infra.simulator.faults import Fault
 from tests.cli.test_groups import Call
@@ -166,3 +167,27 @@ async def test_kafka_that_is_away_is_one_sentence(settings: Settings, ottla: Cal
     code, out, err = await ottla(away, "lag")
     assert (code, out) == (FAILED, "")
     assert err == "Kafka at 127.0.0.1:1 does not answer: start it (`ottla infra up` starts a local one) or correct OTTLA_KAFKA.\n"
+
+
+async def test_watching_goes_on_when_what_is_asked_is_away(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look is shown below the last one where there is no terminal, and in place on one; Ctrl-C is what ends it."""
+    left: list[list[dict[str, Any]] | OttlaError] = [[], OttlaError("away"), []]
+
+    async def read() -> list[dict[str, Any]]:
+        if not left:
+            raise KeyboardInterrupt
+        answer = left.pop(0)
+        if isinstance(answer, OttlaError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("infra.cli.lag._EVERY_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        await _watch(read, partitions=False, as_json=False)
+    nothing = "No topic of this installation exists: `ottla topics create` makes them."
+    assert capsys.readouterr().out.splitlines() == [nothing, "away", nothing]
+    left[:] = [[], OttlaError("away"), []]
+    with pytest.raises(KeyboardInterrupt):
+        await _watch(read, partitions=False, as_json=True)
+    told = capsys.readouterr()
+    assert (told.out.splitlines(), told.err) == (["[]", "[]"], "away\n")
