@@ -7,6 +7,7 @@ from starlette.routing import Route
 
 from infra.lag.watcher import LagWatcher
 from infra.retries import AwayError
+from ingress.auth import EVERY_TENANT
 from ingress.problems import problem
 
 _YES = frozenset({"true", "1"})
@@ -14,6 +15,8 @@ _YES = frozenset({"true", "1"})
 
 async def list_groups(request: Request) -> Response:
     """Answer a row for each group and topic as it is now, with `partitions=true` also each partition; 503 while Kafka is away."""
+    if request.state.tenant != EVERY_TENANT:
+        return problem(403, "Administrator only", "What all tenants share is seen with the admin key.")
     lag: LagWatcher = request.app.state.lag
     try:
         rows = await lag.rows(partitions=request.query_params.get("partitions", "") in _YES)

@@ -27,7 +27,8 @@ BEGINNING, END = -2, -1
 
 # One record's time is wanted: a batch that is larger comes whole when its partition stands first in a request.
 _PARTITION_BYTES, _FETCH_BYTES = 16 << 10, 8 << 20
-_RETRY_S = 0.1
+# Each try that fails is a line of the client library's in the log.
+_RETRY_S, _RETRY_S_MAX = 0.1, 2.0
 _STAMPED_BY_BROKER = 1
 
 R = TypeVar("R")
@@ -76,6 +77,7 @@ class Questions:
         """Return what `question` makes of the client; what may pass is asked again. AwayError if there is no answer in time."""
         async with self._lock:
             last: BaseException | None = None
+            delay_s = _RETRY_S
             try:
                 async with asyncio.timeout(self._timeout_s):
                     while True:
@@ -87,10 +89,12 @@ class Questions:
                             await self._close()
                             if not error.retriable:
                                 raise
-                        await asyncio.sleep(_RETRY_S)
+                        await asyncio.sleep(delay_s)
+                        delay_s = min(delay_s * 2, _RETRY_S_MAX)
             except (KafkaError, TimeoutError) as error:
                 await self._close()
-                why = str(last or error) or "no answer in time"
+                why = f"no answer in {self._timeout_s:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+                why += f" ({type(last).__name__})" if last is not None and last is not error else ""
                 raise AwayError(f"Kafka at {self._settings.kafka} does not say where groups stand: {why}") from error
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ from tests.cli.test_sends import text
 from tests.installation import Installation
 from tests.reading import records
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.servers
 
 PHONES = ("15550008881", "15550008882")
 
