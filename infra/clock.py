@@ -4,6 +4,7 @@ Wall time stamps events; monotonic time measures waits, because a wall clock may
 """
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 from infra.fault_points import clock_offset_ms
@@ -29,3 +30,9 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds that never step back."""
         return time.monotonic()
+
+
+def iso(time_ms: int) -> str:
+    """Return milliseconds since 1970 as ISO 8601 UTC, such as 2026-11-21T07:00:00.123Z."""
+    seconds, milliseconds = divmod(time_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"

@@ -20,9 +20,9 @@ from infra.cassandra.dead_letters import (
     read_groups,
     read_stack,
 )
-from infra.cassandra.history import iso
 from infra.cassandra.reading import CursorError
 from infra.cassandra.session import Cassandra
+from infra.clock import iso
 from infra.kafka.admin import KafkaUnreachableError
 from infra.kafka.log_reader import log_reader
 from infra.kafka.producer import ProduceError

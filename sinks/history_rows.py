@@ -8,8 +8,6 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from infra.cassandra.reading import EVERY_TENANT
 from infra.cassandra.rows import BUCKET_MS, DAY_MS, HISTORY_PART, SHARDS, Row, Value
 from infra.cassandra.sends import RESEND, UNKNOWN, resend_row
@@ -23,6 +21,7 @@ from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
 from schemas.events.webhook_part import WebhookPart
 from schemas.ids import split_conversation_key
+from schemas.message_words import described
 from schemas.topics import INBOUND, OUTBOUND, SENT, STATUS
 
 # The year 9999: what a platform claims as its time must stay a date that can be shown.
@@ -210,31 +209,6 @@ def _unknown_rows(tenant: str, send: str, at_ms: int) -> list[Row]:
         *(Row("unknown_send_days", {"part": part, "day": day, "tenant": tenant}, write_us) for part in (EVERY_TENANT, tenant)),
         Row("unknown_sends", {"tenant": tenant, "day": day, "at_ms": at_ms, "id": send}, write_us),
     ]
-
-
-def described(message: msgspec.Raw) -> tuple[str, str]:
-    """Return the type and the words of a platform's message object; a name in brackets where it has no words."""
-    try:
-        decoded = msgspec.json.decode(message)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        decoded = None
-    if not isinstance(decoded, dict):
-        return "unknown", ""
-    kind = decoded.get("type")
-    kind = kind if isinstance(kind, str) and kind else "unknown"
-    return kind, _text(_words(kind, decoded.get(kind)))
-
-
-def _words(kind: str, content: Any) -> str:
-    if not isinstance(content, dict):
-        return f"[{kind}]"
-    body = content.get("body")
-    found = body.get("text") if isinstance(body, dict) else body
-    found = found or content.get("caption")
-    if isinstance(found, str):
-        return found
-    name = content.get("name")
-    return f"[{kind} {name}]" if isinstance(name, str) else f"[{kind}]"
 
 
 def _index_rows(tenant: str, conversation: str, time_ms: int, also: tuple[str, ...] = ()) -> list[Row]:

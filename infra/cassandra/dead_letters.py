@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from infra.cassandra.history import iso
 from infra.cassandra.reading import EVERY_TENANT, PAGE_MAX, CursorError
 from infra.cassandra.rows import DAY_MS, Value
 from infra.cassandra.rows import Row as RowToWrite
 from infra.cassandra.session import Cassandra, Row
+from infra.clock import iso
 
 KEPT_MS = 30 * DAY_MS
 OPEN, REDRIVEN = "open", "redriven"

@@ -1,12 +1,12 @@
 """What history looks like when it is read: the shapes of the HTTP contract, and how a row becomes one of them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
 from infra.cassandra.ladder import highest, rank
 from infra.cassandra.session import Row
+from infra.clock import iso
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,12 +94,6 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     direction: str
     type: str
     text: str
-
-
-def iso(time_ms: int) -> str:
-    """Return milliseconds since 1970 as ISO 8601 UTC, such as 2026-11-21T07:00:00.123Z."""
-    seconds, milliseconds = divmod(time_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
 
 
 def message_of(row: Row, statuses: Sequence[Row], platform_ids: Sequence[str]) -> Message:

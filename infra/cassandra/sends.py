@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from infra.cassandra.history import iso
 from infra.cassandra.reading import EVERY_TENANT, PAGE_MAX, CursorError, platform_ids_of, time_of_send
 from infra.cassandra.rows import BUCKET_MS, DAY_MS
 from infra.cassandra.rows import Row as RowToWrite
 from infra.cassandra.session import Cassandra, Row
+from infra.clock import iso
 
 RESEND = "resend"
 """The step of a send that repeats another one on demand; its cause is that other one's id."""

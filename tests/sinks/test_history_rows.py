@@ -1,13 +1,12 @@
 """Rows of history: pure functions of records."""
 
-import msgspec
 import pytest
 
 from infra.cassandra.rows import PARTITION_KEYS, Row
 from infra.kafka.record import Record
 from schemas.codec import DecodeError
 from schemas.events.inbound import Person
-from sinks.history_rows import INDEX_TABLES, WRITTEN_ONCE, described, history_rows
+from sinks.history_rows import INDEX_TABLES, WRITTEN_ONCE, history_rows
 from tests.history_events import NOON_MS, Talk
 
 
@@ -180,22 +179,3 @@ def test_what_is_no_event_is_refused(topic: str, value: bytes) -> None:
     """Bytes that are not the topic's event are a DecodeError, which nobody tries again."""
     with pytest.raises(DecodeError):
         history_rows(Record(topic, 0, 0, b"key", value, [], 0))
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        (b'{"type":"text","text":{"body":"hello"}}', ("text", "hello")),
-        (b'{"type":"image","image":{"id":"1","caption":"look"}}', ("image", "look")),
-        (b'{"type":"interactive","interactive":{"type":"button","body":{"text":"choose"}}}', ("interactive", "choose")),
-        (b'{"type":"template","template":{"name":"welcome"}}', ("template", "[template welcome]")),
-        (b'{"type":"sticker","sticker":{"id":"1"}}', ("sticker", "[sticker]")),
-        (b'{"type":"text","text":"odd"}', ("text", "[text]")),
-        (b'{"type":5}', ("unknown", "[unknown]")),
-        (b"[]", ("unknown", "")),
-        (b"nothing", ("unknown", "")),
-    ],
-)
-def test_the_words_of_a_message(message: bytes, expected: tuple[str, str]) -> None:
-    """A timeline shows the words of a message, or what it is where it has none."""
-    assert described(msgspec.Raw(message)) == expected
