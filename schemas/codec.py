@@ -6,7 +6,7 @@ CloudEvents 1.0, Kafka protocol binding, binary mode: https://github.com/cloudev
 """
 
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
@@ -40,7 +40,8 @@ def decode(value: bytes, event_type: type[E]) -> E:
     try:
         decoded: E = decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise DecodeError(f"{getattr(event_type, '__name__', event_type)}: {error}") from error
+        names = " or ".join(each.__name__ for each in get_args(event_type) or (event_type,))
+        raise DecodeError(f"{names}: {error}") from error
     return decoded
 
 
