@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from infra.errors import OttlaError
 from infra.kafka.admin import KafkaUnreachableError, TopicsError
+from infra.kafka.stopping import stop_consumer
 from infra.settings import Settings
 from schemas.codec import DecodeError, decode
 from schemas.events.config import DEFAULT_TENANT, Account, Agent, Tenant
@@ -88,7 +89,7 @@ class ConfigTables:
                 await self._task
             self._task = None
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             self._consumer = None
 
     def on_change(self, listener: Changed) -> None:

@@ -19,6 +19,7 @@ from infra.errors import NotFoundError
 from infra.kafka.admin import KafkaUnreachableError, list_topics
 from infra.kafka.record import Record, record_of
 from infra.kafka.selection import Selection, Start
+from infra.kafka.stopping import stop_consumer
 from infra.settings import Settings
 from schemas.topics import TOPICS, Topic
 
@@ -230,7 +231,7 @@ async def browser(settings: Settings, selection: Selection) -> AsyncIterator[Bro
         # A broker that is away must not hold up the end.
         with suppress(KafkaError, TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
-                await consumer.stop()
+                await stop_consumer(consumer)
 
 
 async def _sources(settings: Settings, selection: Selection) -> dict[Place, TopicPartition]:

@@ -27,6 +27,7 @@ from infra.fault_points import point, without
 from infra.kafka.claims import CLAIMS_MAX, Claims, ClaimsError, decode_claims, encode_claims
 from infra.kafka.departures import Departures, Place, begun_by
 from infra.kafka.record import Record, record_of
+from infra.kafka.stopping import stop_consumer
 from infra.lanes import Lanes, Watermark
 from infra.settings import Settings
 from schemas.topics import Topic
@@ -170,7 +171,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         await self._lanes.retire(timeout_s=timeout_s)
         await _end(self._tasks[1:])
         await self._commit(marks)
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
         if self._departures is not None:
             self._departures.close(remove=not any(self._claimed.values()))
 

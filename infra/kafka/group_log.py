@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from infra.kafka.stopping import stop_consumer
 from infra.retries import AwayError
 from infra.settings import Settings
 
@@ -32,7 +33,7 @@ class GroupLog:
         """Close the connection."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            await reader.stop()
+            await stop_consumer(reader)
 
     async def committed(self, topic: str, partition: int) -> int:
         """Return the offset that the group has committed, 0 if none."""
@@ -81,6 +82,6 @@ class GroupLog:
         try:
             await reader.start()
         except BaseException:
-            await reader.stop()
+            await stop_consumer(reader)
             raise
         return reader

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from infra.kafka.admin import KafkaUnreachableError
 from infra.kafka.record import Record, record_of
+from infra.kafka.stopping import stop_consumer
 from infra.settings import Settings
 from schemas.topics import Topic
 
@@ -68,4 +69,4 @@ async def log_reader(settings: Settings, topic: Topic) -> AsyncIterator[LogReade
             raise KafkaUnreachableError(settings.kafka) from None
         yield LogReader(consumer, settings, topic)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
