@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.fault_points import without
 from infra.kafka.consumer import Taken
+from infra.kafka.stopping import stop_consumer
 from infra.settings import Settings
 from schemas.ids import read_callback_data
 from schemas.topics import LEDGER, OUTBOUND, SENT, STATUS
@@ -63,7 +64,7 @@ async def take(ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, no
         count = await reading.outcomes_and_settlements(since_ms)
         await reading.plans([each for each in sends if each.topic == LEDGER.name])
     finally:
-        await reader.stop()
+        await stop_consumer(reader)
     ledger.begin(reading.partitions, claimed)
     plans = sum(partition.plans.total() for partition in reading.partitions.values())
     log.info("ledger read", partitions=sorted(reading.partitions), records=count, claimed=len(claimed), planned=plans)
