@@ -13,7 +13,8 @@ from infra.settings import Settings, load_settings
 from infra.terminal import harmless
 from infra.timeline import message_lines
 
-_POLL_S = 1.0
+# With what history takes to write it, a hop is shown within a second.
+_POLL_S = 0.4
 _FOLLOWED = 100
 
 
@@ -48,7 +49,7 @@ def _print(key: str, messages: Sequence[dict[str, Any]]) -> None:
 
 
 async def _follow(client: HistoryClient, key: str, messages: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """Print the messages, then each second what is new of them."""
+    """Print the messages, then what is new of them, within a second."""
     shown: dict[str, int] = {}
     away = False
     while True:

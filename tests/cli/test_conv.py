@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,3 +174,23 @@ def test_following_shows_what_is_new() -> None:
     more = first | {"hops": [*first["hops"], {"name": "decided", "at": "2026-11-21T12:00:01.000Z"}]}
     assert [line.split()[0] for line in news(more, shown, as_json=False)[1:]] == ["decided"]
     assert news(more, shown, as_json=True) == []
+
+
+async def test_following_live(ingress: Ingress, tmp_path: Path) -> None:
+    """A new hop and a new message are shown as they come, also after the ingress was away; Ctrl-C ends it."""
+    ingress.messages = [message(1)]
+    words = [sys.executable, "-m", "infra", "conv", KEY, "--follow"]
+    folder = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = await asyncio.create_subprocess_exec(*words, env=os.environ | folder, cwd=tmp_path, stdout=PIPE, stderr=PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        assert [(await process.stdout.readline()).split()[-1] for _ in range(2)] == [b"1", b"12:00:00.000"]
+        ingress.messages = [message(1) | {"hops": [*message(1)["hops"], {"name": "decided", "at": "2026-11-21T12:00:01.000Z"}]}]
+        assert [(await process.stdout.readline()).split()[0] for _ in range(2)] == [b"2026-11-21", b"decided"]
+        ingress.status = 503
+        assert b"Cassandra does not answer. Waiting for it." in await process.stderr.readline()
+        ingress.status, ingress.messages = 200, [message(2), *ingress.messages]
+        assert [(await process.stdout.readline()).split()[-1] for _ in range(2)] == [b"2", b"12:00:00.000"]
+        process.send_signal(signal.SIGINT)
+        assert (await process.wait(), await process.stderr.read()) == (130, b"\n")
