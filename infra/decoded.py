@@ -10,6 +10,7 @@ import msgspec
 from infra.clock import iso
 from infra.kafka.record import Record
 from schemas.codec import Headers, decode
+from schemas.events.canary import CanaryEvent
 from schemas.events.config import Account, Agent, Tenant
 from schemas.events.dead_letter import read_dead_letter
 from schemas.events.inbound import InboundEvent
@@ -22,11 +23,12 @@ from schemas.events.webhook_part import WebhookPart
 from schemas.topics import ACCOUNTS, AGENTS, CONFIG_TOPICS, DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS, TENANTS
 
 EVENTS: dict[str, Any] = {
-    RAW.name: WebhookPart | RoutedPart,
+    RAW.name: WebhookPart | RoutedPart | CanaryEvent,
     STATUS.name: WebhookPart,
     INBOUND.name: InboundEvent | LinkedEvent,
     **{topic.name: OutboundEvent for topic in OUTBOUND.values()},
-    SENT.name: SentEvent,
+    OUTBOUND["high"].name: OutboundEvent | CanaryEvent,
+    SENT.name: SentEvent | CanaryEvent,
     LEDGER.name: PlannedEvent,
     TENANTS.name: Tenant,
     ACCOUNTS.name: Account,

@@ -14,6 +14,12 @@ SENDS = Counter("ottla_sends_total", "Sends by outcome", ["outcome"])
 DUPLICATE_SENDS = Counter("ottla_duplicate_sends_total", "Sends for which the platform has given two ids; must stay 0")
 SEND_RETRIES = Counter("ottla_send_retries_total", "Attempts that were certainly not sent and are repeated", ["cause"])
 AGENT_SECONDS = Histogram("ottla_agent_duration_seconds", "One agent answering one turn", ["kind", "outcome"], buckets=_SECONDS)
+CANARY_SECONDS = Histogram(
+    "ottla_canary_duration_seconds", "From a canary's production by the ingress to this stage or sink", ["stage"], buckets=_SECONDS
+)
+CANARY_LAST_SEEN = Gauge(
+    "ottla_canary_last_seen_timestamp_seconds", "When the newest canary of a partition came through here", ["stage", "partition"]
+)
 ORDER_VIOLATIONS = Counter("ottla_order_violations_total", "Times a lane saw its offsets go back; must stay 0", ["stage"])
 _GROUP = ["group", "topic"]
 GROUP_LAG_MESSAGES = Gauge("ottla_consumer_lag_messages", "Records a group has not handled yet; absent while the broker is away", _GROUP)

@@ -13,6 +13,7 @@ from infra.kafka.record import Record
 from infra.terminal import harmless
 from schemas.channels import CHANNELS
 from schemas.channels.base import Item, StatusUpdate
+from schemas.events.canary import CanaryEvent
 from schemas.events.config import Account, Agent, Tenant
 from schemas.events.dead_letter import DeadLetter, read_dead_letter, read_redrive
 from schemas.events.inbound import InboundEvent
@@ -142,6 +143,10 @@ def _dead_letter(record: Record) -> str:
     return f"{harmless(letter.stage)} {harmless(letter.cause)}: {_cut(letter.error)}, from {origin}, {len(record.value)} bytes"
 
 
+def _canary(event: CanaryEvent) -> str:
+    return f"canary of {iso(event.at)}"
+
+
 def _tenant(event: Tenant) -> str:
     return f"tenant {_quoted(event.name)}" if event.name else "tenant"
 
@@ -205,6 +210,7 @@ _SUMMARIES: dict[type, Callable[[Any], str]] = {
     OutboundEvent: _outbound,
     SentEvent: _sent,
     PlannedEvent: _planned,
+    CanaryEvent: _canary,
     Tenant: _tenant,
     Account: _account,
     Agent: _agent,

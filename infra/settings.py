@@ -89,6 +89,9 @@ class Settings(BaseSettings):
         30.0, ge=0, le=3600, description="seconds a send may wait in memory; one that waits longer goes to [ledger]"
     )
     admin_key: SecretStr = Field(SecretStr(""), description="bearer key of the default tenant's and the admin API")
+    canary_interval: float = Field(
+        60.0, ge=0, le=86_400, description="seconds between the canaries that go the whole way to show that it is open; 0: none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least severe log line shown")
 
     @field_validator("home")

@@ -35,6 +35,7 @@ from ingress import (
     webhook_to_raw,
 )
 from ingress.auth import RequireKey
+from ingress.canary_to_raw import send_canaries
 from ingress.health import Readiness
 from ingress.problems import problem
 from ingress.queue_position import QueuePositions
@@ -87,6 +88,9 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         asyncio.create_task(_connect_cassandra(state, settings), name="connect cassandra"),
         asyncio.create_task(state.lag.run(), name="watch lag"),
     ]
+    if settings.canary_interval:
+        canaries = send_canaries(producer, clock, interval_s=settings.canary_interval, source=settings.worker)
+        background.append(asyncio.create_task(canaries, name="canaries"))
     try:
         yield
     finally:

@@ -39,7 +39,7 @@ class Topic:
 RAW = Topic(
     name="raw",
     key="conversation",
-    event="WebhookPart, RoutedPart",
+    event="WebhookPart, RoutedPart, CanaryEvent",
     producers=("ingress", "streams"),
     consumers=("streams",),
     retention_ms=14 * DAY_MS,
@@ -70,7 +70,7 @@ OUTBOUND = {
     priority: Topic(
         name=f"outbound-{priority}",
         key="conversation",
-        event="OutboundEvent",
+        event="OutboundEvent, CanaryEvent" if priority == "high" else "OutboundEvent",
         producers=("streams", "ingress"),
         consumers=("sender", "history"),
         retention_ms=14 * DAY_MS,
@@ -81,7 +81,7 @@ OUTBOUND = {
 SENT = Topic(
     name="sent",
     key="conversation",
-    event="SentEvent",
+    event="SentEvent, CanaryEvent",
     producers=("sender",),
     consumers=("history",),
     retention_ms=14 * DAY_MS,

@@ -15,6 +15,7 @@ from infra.kafka.record import Record
 from schemas.channels import CHANNELS
 from schemas.channels.base import StatusUpdate
 from schemas.codec import DecodeError, decode
+from schemas.events.canary import is_canary
 from schemas.events.inbound import InboundEvent, RecordPosition
 from schemas.events.linked import LinkedEvent
 from schemas.events.outbound import OutboundEvent
@@ -45,7 +46,9 @@ WRITTEN_ONCE = frozenset({"conversation_buckets", "active_days", "contacts", "hi
 
 
 def history_rows(record: Record) -> list[Row]:
-    """Return the rows that a record leads to; DecodeError if it is not the event its topic holds."""
+    """Return the rows that a record leads to, none for a canary; DecodeError if it is not the event its topic holds."""
+    if is_canary(record.key):
+        return []
     reader = _READERS.get(record.topic)
     if reader is None:
         raise DecodeError(f"topic {record.topic!r} is not read by history")

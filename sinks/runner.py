@@ -11,6 +11,7 @@ from dataclasses import replace
 import structlog
 
 import sinks
+from infra.canaries import pass_on
 from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import UsageError
@@ -24,6 +25,7 @@ from infra.retries import Patience, with_retries
 from infra.role_server import RoleServer
 from infra.settings import Settings
 from schemas.codec import DecodeError
+from schemas.events.canary import is_canary
 from schemas.events.dead_letter import DeadLetter, read_redrive
 from sinks.base import Context, Sink
 
@@ -84,6 +86,9 @@ class SinkHost:
     async def _handle(self, records: Sequence[Record]) -> None:
         """Hand a lane's records to the sink; when they fail together, one by one, so that one bad record takes no sibling along."""
         group = self._sink.group
+        if is_canary(records[0].key):  # what shares a lane has one key, or none of them is a message
+            await self._pass_on(records)
+            return
         try:
             await self._try(records)
         except (ProduceError, LostPartitionError):
@@ -96,6 +101,10 @@ class SinkHost:
                 await self._handle([record])
             return
         EVENTS.labels(group, "handled").inc(len(records))
+
+    async def _pass_on(self, records: Sequence[Record]) -> None:
+        for record in records:
+            await pass_on(record, stage=self._sink.group, producer=self._context.producer, clock=self._context.clock)
 
     async def _try(self, records: Sequence[Record]) -> None:
         first = records[0]

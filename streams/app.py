@@ -22,6 +22,7 @@ from infra.settings import Settings, load_settings
 from schemas.topics import CONVERSATIONS_CHANGELOG, RAW
 from streams.agents.base import AgentError, Reply, Turn
 from streams.agents.registry import Agents
+from streams.canary_stage import WithCanaries
 from streams.decisions import Configured, configured
 from streams.faust_host import FaustHost
 from streams.raw_source import RawSource
@@ -135,7 +136,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
             patience=Patience(),
         )
         self.host = FaustHost(
-            stage,
+            WithCanaries(stage, producer=parts.producer, clock=SystemClock()),
             topic=RAW.name,
             source=self.source,
             generation=lambda: self.consumer_generation_id,

@@ -129,6 +129,7 @@ class Outside:
             "OTTLA_PORT": str(self.port),
             "OTTLA_WHATSAPP_API": self.platform.api_url,
             "OTTLA_WHATSAPP_APP_SECRET": self.settings.whatsapp_app_secret.get_secret_value(),
+            "OTTLA_CANARY_INTERVAL": "0",
             "OTTLA_ADMIN_KEY": self.settings.admin_key.get_secret_value(),
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }

@@ -70,7 +70,7 @@ def test_a_dead_letter_is_read_as_what_it_was() -> None:
     part = Talk(contact="1").status("wamid.1", "sent", at_ms=NOON_MS).value
     assert decoded(record("dead-letters", part, headers=dead_letter_headers(LETTER))).event is not None
     found = decoded(record("dead-letters", b"[]", headers=dead_letter_headers(LETTER)))
-    assert found.problem == "WebhookPart or RoutedPart: Expected `object`, got `array`"
+    assert found.problem == "WebhookPart or RoutedPart or CanaryEvent: Expected `object`, got `array`"
 
 
 def test_a_deletion_is_no_defect() -> None:

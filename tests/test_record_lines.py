@@ -123,12 +123,17 @@ def test_large_batches_are_counted() -> None:
                 'text "Does it come in another color?"'
             ),
         ),
+        ("raw", example("canary.v3"), "canary of 2025-06-08T20:59:44.210Z"),
         ("tenants", b"", "deleted"),
         ("tenants", example("tenant.v1"), 'tenant "The shop"'),
         ("accounts", example("account.v1"), "number 106540352242922 of tenant shop, agent support"),
         ("agents", example("agent.v1"), "agent of kind openai with small of tenant shop"),
         ("streams-conversations-changelog", b'{"v": 1, "done": 7}', '{"v":1,"done":7}'),
-        ("sent", b"\x1b[2J\xff", 'cannot be read (SentEvent: JSON is malformed: invalid character (byte 0)), 5 bytes: "\\x1b[2J\\xff"'),
+        (
+            "sent",
+            b"\x1b[2J\xff",
+            'cannot be read (SentEvent or CanaryEvent: JSON is malformed: invalid character (byte 0)), 5 bytes: "\\x1b[2J\\xff"',
+        ),
         ("accounts", b'"very secret', "cannot be read (Account: Input data was truncated), 12 bytes"),
     ],
 )

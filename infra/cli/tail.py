@@ -45,9 +45,18 @@ class Plan:
 @click.option("-k", "--key", default="", metavar="CONVERSATION", help="only this conversation, or all of this phone number or user id")
 @click.option("-n", "count", type=click.IntRange(1, LAST_MAX), metavar="COUNT", help="so many, then end; the last ones without --from")
 @click.option("-f", "--follow/--no-follow", default=None, help="go on with what comes until Ctrl-C  [default: unless -n is given]")
+@click.option("--canaries", is_flag=True, help="also the canaries, which go the whole way once a minute and mean nothing")
 @click.option("-o", "--output", type=click.Choice(["text", "json", "raw"]), default="text", show_default=True, help="raw: values as bytes")
 def command(
-    *, names: tuple[str, ...], begin: str, partition: int | None, key: str, count: int | None, follow: bool | None, output: str
+    *,
+    names: tuple[str, ...],
+    begin: str,
+    count: int | None,
+    follow: bool | None,
+    output: str,
+    partition: int | None,
+    key: str,
+    canaries: bool,
 ) -> None:
     """Show the records of each TOPIC (`outbound` stands for all four) in the order of their time.
 
@@ -58,10 +67,11 @@ def command(
     secret = [topic.name for topic in topics if topic.name in SECRET_TOPICS]
     if output == "raw" and secret:
         raise RefusedError(f"The bytes of {secret[0]} hold secrets: use -o json, which masks them.")
+    selection = Selection(topics=topics, partition=partition, key=key, canaries=canaries)
     plan = planned(begin, count, follow=follow, now_ms=SystemClock().now_ms())
     # What the client library says of a broker that is away, one of our sentences says.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    asyncio.run(_show(with_kafka(settings), Selection(topics=topics, partition=partition, key=key), plan, _formatter(output)))
+    asyncio.run(_show(with_kafka(settings), selection, plan, _formatter(output)))
 
 
 def topics_named(names: Sequence[str], *, prefix: str = "") -> tuple[Topic, ...]:

@@ -29,6 +29,7 @@ def demo_environment(environment: Mapping[str, str], *, home: Path, platform_por
         "OTTLA_HOST": "127.0.0.1",
         "OTTLA_PORT": str(free_port()),
         "OTTLA_WHATSAPP_API": f"http://127.0.0.1:{platform_port}/v25.0",
+        "OTTLA_CANARY_INTERVAL": "0",
         "OTTLA_LOG_LEVEL": environment.get("OTTLA_LOG_LEVEL", "warning"),
     }
     return kept | own

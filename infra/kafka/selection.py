@@ -8,6 +8,7 @@ from typing import Literal
 
 from infra.errors import NotFoundError, UsageError
 from infra.kafka.record import Record
+from schemas.events.canary import is_canary
 from schemas.ids import key_hash
 from schemas.topics import STATUS, Topic
 
@@ -36,7 +37,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What is wanted: topics, and of them one partition or one key, if given.
+    """What is wanted: topics, and of them one partition or one key, if given; `canaries` only if asked for.
 
     A key without its channel and account, such as a phone number, stands for all conversations with that contact.
     """
@@ -44,6 +45,7 @@ class Selection:
     topics: tuple[Topic, ...]
     partition: int | None = None
     key: str = ""
+    canaries: bool = False
 
     def partitions(self, topic: Topic, count: int) -> Collection[int]:
         """Return those of a topic's `count` partitions in which wanted records can be; NotFoundError if the wanted one is not there."""
@@ -59,7 +61,7 @@ class Selection:
     def wants(self, record: Record, topic: Topic) -> bool:
         """Tell whether a record of a partition that is read is wanted."""
         if not self.key:
-            return True
+            return self.canaries or not is_canary(record.key)
         wanted = self.key.encode()
         return record.key.rpartition(b":")[2] == wanted if self._is_contact(topic) else record.key == wanted
 

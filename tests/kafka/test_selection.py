@@ -60,6 +60,14 @@ def test_a_key_is_looked_for_where_kafka_put_it() -> None:
     assert not selection.wants(record(KEY + "0"), RAW)
 
 
+def test_canaries_are_not_in_the_way() -> None:
+    """There are eight a minute, and nobody looks for them but who says so, or names one."""
+    canary = record("canary:-:5")
+    assert not Selection(topics=(RAW,)).wants(canary, RAW)
+    assert Selection(topics=(RAW,), canaries=True).wants(canary, RAW)
+    assert Selection(topics=(RAW,), key="canary:-:5").wants(canary, RAW)
+
+
 def test_a_status_is_looked_for_everywhere() -> None:
     """It stands in the partition of its send, and its own key may be another."""
     assert list(Selection(topics=(STATUS,), key=KEY).partitions(STATUS, 8)) == list(range(8))

@@ -4,7 +4,8 @@ import pytest
 
 from infra.cassandra.rows import PARTITION_KEYS, Row
 from infra.kafka.record import Record
-from schemas.codec import DecodeError
+from schemas.codec import DecodeError, encode
+from schemas.events.canary import CanaryEvent
 from schemas.events.inbound import Person
 from sinks.history_rows import INDEX_TABLES, WRITTEN_ONCE, history_rows
 from tests.history_events import NOON_MS, Talk
@@ -179,3 +180,10 @@ def test_what_is_no_event_is_refused(topic: str, value: bytes) -> None:
     """Bytes that are not the topic's event are a DecodeError, which nobody tries again."""
     with pytest.raises(DecodeError):
         history_rows(Record(topic, 0, 0, b"key", value, [], 0))
+
+
+@pytest.mark.parametrize("topic", ["outbound-high", "sent"])
+def test_canaries_leave_no_trace(topic: str) -> None:
+    """Also where history is written again from the log."""
+    canary = CanaryEvent(id="1", conversation="canary:-:5", at=NOON_MS)
+    assert history_rows(Record(topic, 0, 0, b"canary:-:5", encode(canary), [], 0)) == []
