@@ -20,6 +20,7 @@ _LAST = re.compile(r"-(\d{1,19})", re.ASCII)
 _OFFSET = re.compile(r"\d{1,19}", re.ASCII)
 _EPOCH_MS = re.compile(r"@(\d{1,15})", re.ASCII)
 _AGO = re.compile(r"-?(\d{1,9})(s|m|h|d)", re.ASCII)
+_CALLBACK = re.compile(rb"o1\.[0-9a-f]{32}\.([0-9a-f]{8})")
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _OFFSET_MAX = (1 << 63) - 1
 
@@ -63,10 +64,17 @@ class Selection:
         if not self.key:
             return self.canaries or not is_canary(record.key)
         wanted = self.key.encode()
-        return record.key.rpartition(b":")[2] == wanted if self._is_contact(topic) else record.key == wanted
+        if self._is_contact(topic):
+            return record.key.rpartition(b":")[2] == wanted
+        return record.key == wanted or (topic == STATUS and _names_a_send_of(wanted, record.value))
 
     def _is_contact(self, topic: Topic) -> bool:
         return topic.key == "conversation" and ":" not in self.key
+
+
+def _names_a_send_of(key: bytes, value: bytes) -> bool:
+    """Tell whether a status carries callback data of this conversation: its own key may be another one of the same person."""
+    return any(found[1] == b"%08x" % key_hash(key) for found in _CALLBACK.finditer(value))
 
 
 def read_start(text: str, *, now_ms: int) -> Start:

@@ -5,7 +5,7 @@ import pytest
 from infra.errors import NotFoundError, UsageError
 from infra.kafka.record import Record
 from infra.kafka.selection import LAST_MAX, Selection, Start, read_start
-from schemas.ids import key_hash
+from schemas.ids import callback_data, key_hash
 from schemas.topics import ACCOUNTS, RAW, STATUS, TENANTS
 
 NOON_MS = 1_795_262_400_000  # 2026-11-21 12:00:00 UTC
@@ -69,8 +69,13 @@ def test_canaries_are_not_in_the_way() -> None:
 
 
 def test_a_status_is_looked_for_everywhere() -> None:
-    """It stands in the partition of its send, and its own key may be another."""
-    assert list(Selection(topics=(STATUS,), key=KEY).partitions(STATUS, 8)) == list(range(8))
+    """It stands in the partition of its send, and its own key may be another: then its callback data tell."""
+    selection = Selection(topics=(STATUS,), key=KEY)
+    assert list(selection.partitions(STATUS, 8)) == list(range(8))
+    for key, is_wanted in ((KEY, True), ("wa:2:16505550001", False)):
+        data = callback_data(send="a" * 32, conversation=key).encode()
+        status = Record("status", 0, 0, b"wa:106540352242922:US.1", b'{"biz_opaque_callback_data":"%b"}' % data, [], 0)
+        assert selection.wants(status, STATUS) == is_wanted
 
 
 def test_a_phone_number_alone_means_every_conversation_with_it() -> None:
