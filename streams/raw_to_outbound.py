@@ -20,7 +20,7 @@ from infra.clock import Clock
 from infra.config_tables import ConfigTables
 from infra.fault_points import point, without
 from infra.kafka.dead_letters import write_dead_letter
-from infra.kafka.producer import ProduceError, Producer, settle
+from infra.kafka.producer import ProduceError, RecordWriter, settle
 from infra.kafka.record import Record
 from infra.metrics import EVENT_SECONDS, EVENTS
 from infra.retries import Patience, with_retries
@@ -104,7 +104,15 @@ class RawToOutbound:
     """The stage. `default_kind` is the kind of the installation's own agent, `answer` asks the agent of a conversation."""
 
     def __init__(
-        self, *, table: Table, producer: Producer, config: ConfigTables, answer: Answer, clock: Clock, default_kind: str, patience: Patience
+        self,
+        *,
+        table: Table,
+        producer: RecordWriter,
+        config: ConfigTables,
+        answer: Answer,
+        clock: Clock,
+        default_kind: str,
+        patience: Patience,
     ) -> None:
         self._table = table
         self._producer = producer
@@ -294,8 +302,15 @@ class RawToOutbound:
     async def _reply(self, work: _Work, item: Item) -> tuple[str, str, DeadLetter | None]:
         """Return the text, the step it belongs to, and, where the agent failed, the dead letter that says so."""
         agent = work.whose.agent
+        step = REDRIVE_STEP if _is_redriven(work) else ANSWER_STEP
         history = tuple((turn.role, turn.text) for turn in (*work.row.turns, *work.turns))
-        turn = AgentTurn(conversation=work.key, instructions=agent.instructions, history=history, text=item.text)
+        turn = AgentTurn(
+            conversation=work.key,
+            instructions=agent.instructions,
+            history=history,
+            text=item.text,
+            send=send_id(conversation=work.key, cause=_id_of(work, item), step=step),
+        )
         try:
             reply, _ = await with_retries(
                 lambda: self._answer(work.whose, turn), patience=self._patience, what=f"agent {agent.id}", final=(AgentError,)
@@ -306,7 +321,7 @@ class RawToOutbound:
             tries = self._patience.tries
             letter = self._letter(work.record, cause="agent-error", error=error, attempts=tries, tenant=work.whose.tenant)
         else:
-            return reply.text, REDRIVE_STEP if _is_redriven(work) else ANSWER_STEP, None
+            return reply.text, step, None
         log.warning("agent failed, fallback sent", agent=agent.id, cause=letter.cause, error=letter.error)
         return agent.fallback or DEFAULT_FALLBACK, FALLBACK_STEP, letter
 

@@ -1,7 +1,7 @@
 """Writes dead letters: whatever cannot be handled is kept, or the process stops with a sentence."""
 
 from infra.errors import OttlaError
-from infra.kafka.producer import ProduceError, Producer
+from infra.kafka.producer import ProduceError, RecordWriter
 from infra.metrics import DEAD_LETTERS
 from schemas.events.dead_letter import DeadLetter, dead_letter_headers
 from schemas.topics import DEAD_LETTERS as TOPIC
@@ -11,7 +11,7 @@ class DeadLetterError(ProduceError, OttlaError):
     """A dead letter was not acknowledged: its event would be lost if the process went on."""
 
 
-async def write_dead_letter(producer: Producer, letter: DeadLetter, *, key: bytes, value: bytes) -> None:
+async def write_dead_letter(producer: RecordWriter, letter: DeadLetter, *, key: bytes, value: bytes) -> None:
     """Write the original bytes with what the letter says of them, and wait for the acknowledgement; DeadLetterError if there is none."""
     try:
         await producer.send(TOPIC.name, key=key, value=value, headers=dead_letter_headers(letter))

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -29,6 +29,16 @@ _QUEUE_KIB_MAX = 256 * 1024
 
 class ProduceError(Exception):
     """A record that was not acknowledged in time, or refused; it may or may not be in the log."""
+
+
+class RecordWriter(Protocol):
+    """What takes records: the producer, or what stands in its place where nothing may be written."""
+
+    def produce(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> asyncio.Future[int]:
+        """Take a record; the future becomes its offset, or raises ProduceError."""
+
+    async def send(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> int:
+        """Take a record and return its offset; ProduceError if it is not taken."""
 
 
 class Producer:

@@ -15,11 +15,15 @@ T = TypeVar("T")
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent answers: `text` is what the user just wrote, `history` what was said before, oldest first."""
+    """What an agent answers: `text` is what the user just wrote, `history` what was said before, oldest first.
+
+    `send` is the id of the send that the answer becomes: the same one whenever the same turn is asked again.
+    """
 
     conversation: str
     text: str
     instructions: str = ""
+    send: str = ""
     history: tuple[tuple[Literal["user", "assistant"], str], ...] = ()
 
 

@@ -59,7 +59,7 @@ class Log:
         """Build the stage over this."""
         self.stage = RawToOutbound(
             table=self,
-            producer=self,  # type: ignore[arg-type]  # the part of it that the stage uses
+            producer=self,
             config=ConfigTables(Settings()),
             answer=self._answer,
             clock=self.clock,
