@@ -1,0 +1,292 @@
+"""Reads stretches of the log whose ends are fixed before it begins, and hands them to lanes: for replay and for rebuilding.
+
+It is no member of a group: partitions are assigned by hand, so nobody's partitions move. How far it is it commits for a group of its own
+name, so that Kafka's tools show it; nothing ever begins there.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from infra.kafka.admin import KafkaUnreachableError, TopicsError
+from infra.kafka.record import Record, record_of
+from infra.lanes import Lanes, Watermark
+from infra.settings import Settings
+
+log = structlog.get_logger()
+
+Due = Callable[[Record], float]
+"""Returns when (time.monotonic) a record may be handed out."""
+
+_ANSWER_S = 15.0
+_STALLED_S = 60.0
+_POLL_MS = 500
+_LOOK_S = 0.02
+_COMMIT_S = 1.0
+_COMMIT_ANSWER_S = 3.0
+_RETIRE_S = 4.0
+_RECORDS_AT_ONCE = 2_000
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """The records of one partition from offset `start` up to, not including, `end`; the topic is named without the prefix."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """How many offsets it has."""
+        return max(0, self.end - self.start)
+
+
+class BoundedReader:
+    """Asks where things stand in the log, and reads stretches of it; made by `bounded_reader`, and not for two tasks at once.
+
+    Everything raises KafkaUnreachableError when no broker answers, TopicsError for a topic that does not exist.
+    """
+
+    def __init__(self, consumer: Any, settings: Settings, group: str) -> None:
+        self._consumer = consumer
+        self._group = settings.topic_prefix + group
+        self._settings = settings
+        self._prefix = settings.topic_prefix
+
+    async def beginnings(self, topic: str) -> dict[int, int]:
+        """Return the offset of the first record that each partition still has."""
+        places = await self._places(topic)
+        return _by_number(await self._asked(self._consumer.beginning_offsets(places)))
+
+    async def ends(self, topic: str) -> dict[int, int]:
+        """Return the offset after the last record of each partition."""
+        places = await self._places(topic)
+        return _by_number(await self._asked(self._consumer.end_offsets(places)))
+
+    async def since(self, topic: str, time_ms: int) -> dict[int, int]:
+        """Return the offset of each partition's first record that was stored at `time_ms` or later; its end where there is none."""
+        places = await self._places(topic)
+        ends = await self._asked(self._consumer.end_offsets(places))
+        found = await self._asked(self._consumer.offsets_for_times(dict.fromkeys(places, max(0, time_ms))))
+        return _by_number({place: ends[place] if (at := found.get(place)) is None else at.offset for place in places})
+
+    async def _places(self, topic: str) -> list[TopicPartition]:
+        name = self._prefix + topic
+        if name not in await self._asked(self._consumer.topics()):
+            raise TopicsError(f"Topic {name} does not exist: run `ottla topics create`.")
+        # Asking for one of its partitions is what makes the client know how many there are.
+        first = TopicPartition(name, 0)
+        self._consumer.assign([first])
+        await self._asked(self._consumer.beginning_offsets([first]))
+        numbers = self._consumer.partitions_for_topic(name) or set()
+        places = [TopicPartition(name, number) for number in sorted(numbers)]
+        self._consumer.assign(places)
+        return places
+
+    async def _asked(self, question: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await question
+        except (KafkaError, TimeoutError):
+            raise KafkaUnreachableError(self._settings.kafka) from None
+
+    async def read(self, stretches: Collection[Stretch], *, due: Due | None = None) -> AsyncIterator[list[Record]]:
+        """Yield the records of the stretches, those of a partition in their order; with `due`, all in the order of when they are due."""
+        left = {TopicPartition(self._prefix + each.topic, each.partition): each.end for each in stretches if each.length}
+        self._consumer.assign(list(left))
+        for each in stretches:
+            if each.length:
+                self._consumer.seek(TopicPartition(self._prefix + each.topic, each.partition), each.start)
+        held: dict[TopicPartition, deque[Record]] = {}
+        moved_at = time.monotonic()
+        while left or held:
+            wanted = [place for place in left if place not in held]
+            if wanted:
+                fetched = await self._fetch(wanted, left, timeout_ms=0 if held else _POLL_MS)
+                held.update(fetched)
+                if fetched or held:
+                    moved_at = time.monotonic()
+                elif left and time.monotonic() > moved_at + _STALLED_S:
+                    raise KafkaUnreachableError(self._settings.kafka)
+            if records := _taken(held, due, time.monotonic()):
+                yield records
+            elif held:
+                await asyncio.sleep(_LOOK_S)
+
+    async def _fetch(
+        self, wanted: Sequence[TopicPartition], left: dict[TopicPartition, int], *, timeout_ms: int
+    ) -> dict[TopicPartition, deque[Record]]:
+        """Return what comes of the wanted partitions, and forget in `left` those of which all has come."""
+        found = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms, max_records=_RECORDS_AT_ONCE)
+        fetched = {}
+        for place, records in found.items():
+            topic = place.topic.removeprefix(self._prefix)
+            if within := deque(record_of(each, topic) for each in records if each.offset < left[place]):
+                fetched[place] = within
+        for place in wanted:
+            with suppress(KafkaError):
+                if await self._consumer.position(place) >= left[place]:
+                    del left[place]
+                    self._consumer.pause(place)
+        return fetched
+
+    async def run(
+        self,
+        stretches: Collection[Stretch],
+        handle: Callable[[Sequence[Record]], Awaitable[None]],
+        *,
+        limit: int,
+        batch_max: int = 1,
+        due: Due | None = None,
+        advanced: Callable[[int], None] = lambda _: None,
+        stopping: asyncio.Event | None = None,
+    ) -> bool:
+        """Hand each conversation's records, in order, to `handle`, at most `limit` of them inside; return whether all were handled.
+
+        False: `stopping` was set, and what was being handled has ended. `advanced` is told how many more are done. Raises what escapes
+        `handle`.
+        """
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def failed(error: BaseException) -> None:
+            if not ended.done():
+                ended.set_exception(error)
+
+        run = _Run(handle, advanced, limit=limit, batch_max=batch_max, failed=failed)
+        reading = asyncio.create_task(run.take(self.read(stretches, due=due)), name="read")
+        showing = asyncio.create_task(self._show(run, stretches), name="show")
+        stops = asyncio.create_task(_set(stopping or asyncio.Event()), name="stop")
+        try:
+            await asyncio.wait({reading, ended, stops}, return_when=asyncio.FIRST_COMPLETED)
+            for first in (ended, reading):
+                if first.done():
+                    first.result()
+            return reading.done()
+        finally:
+            reading.cancel()
+            await run.stop()
+            for task in (showing, stops):
+                task.cancel()
+            await asyncio.gather(reading, showing, stops, return_exceptions=True)
+            ended.cancel()
+
+    async def _show(self, run: "_Run", stretches: Collection[Stretch]) -> None:
+        """Commit how far the run is, now and then and when it ends."""
+        places = [TopicPartition(self._prefix + each.topic, each.partition) for each in stretches]
+        # Its own client: one that asks and reads without a group may be given other partitions at any time, this one may not.
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka, group_id=self._group, enable_auto_commit=False)
+        try:
+            await consumer.start()
+            consumer.assign(places)
+            consumer.pause(*places)
+            while True:
+                await asyncio.sleep(_COMMIT_S)
+                await _commit(consumer, run, self._prefix)
+        except KafkaError as error:
+            log.info("nobody is shown how far it is", group=self._group, error=str(error))
+        finally:
+            await _commit(consumer, run, self._prefix)
+            await consumer.stop()
+
+
+class _Run:
+    """Lanes over what is read, and how far they are."""
+
+    def __init__(
+        self,
+        handle: Callable[[Sequence[Record]], Awaitable[None]],
+        advanced: Callable[[int], None],
+        *,
+        limit: int,
+        batch_max: int,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._handle = handle
+        self._advanced = advanced
+        self._lanes: Lanes[Record] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=failed)
+        self._marks: dict[tuple[str, int], Watermark] = {}
+
+    async def take(self, batches: AsyncIterator[list[Record]]) -> None:
+        async for records in batches:
+            for record in records:
+                self._marks.setdefault((record.topic, record.partition), Watermark()).begin(record.offset)
+                await self._lanes.submit((record.partition, record.key), record)
+        while not await self._lanes.drain(_STALLED_S):
+            pass
+
+    async def _run_lane(self, records: Sequence[Record]) -> None:
+        await self._handle(records)
+        for record in records:
+            self._marks[record.topic, record.partition].end(record.offset)
+        self._advanced(len(records))
+
+    def positions(self) -> Iterable[tuple[tuple[str, int], int]]:
+        return [(place, mark.position) for place, mark in self._marks.items() if mark.position is not None]
+
+    async def stop(self) -> None:
+        await self._lanes.retire(timeout_s=_RETIRE_S)
+
+
+@asynccontextmanager
+async def bounded_reader(settings: Settings, *, group: str) -> AsyncIterator[BoundedReader]:
+    """Yield a reader that shows how far it is as `group`; KafkaUnreachableError when no broker answers."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka,
+        client_id=f"{settings.worker}-{group}",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=1 << 20,
+        fetch_max_bytes=16 << 20,
+    )
+    try:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await consumer.start()
+        except (KafkaError, TimeoutError):
+            raise KafkaUnreachableError(settings.kafka) from None
+        yield BoundedReader(consumer, settings, group)
+    finally:
+        await consumer.stop()
+
+
+async def _commit(consumer: Any, run: _Run, prefix: str) -> None:
+    # It is shown and nothing else: that it cannot be is no reason to stop.
+    with suppress(KafkaError, TimeoutError):
+        if offsets := {TopicPartition(prefix + topic, number): at for (topic, number), at in run.positions()}:
+            async with asyncio.timeout(_COMMIT_ANSWER_S):
+                await consumer.commit(offsets)
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def _by_number(offsets: dict[TopicPartition, int]) -> dict[int, int]:
+    return {place.partition: int(offset) for place, offset in offsets.items()}
+
+
+def _taken(held: dict[TopicPartition, deque[Record]], due: Due | None, now: float) -> list[Record]:
+    """Take the records that are due out of what is held, in the order of when they were; one partition's keep their own order."""
+    if due is None:
+        everything = [record for records in held.values() for record in records]
+        held.clear()
+        return everything
+    taken: list[tuple[float, Record]] = []
+    for place in list(held):
+        records = held[place]
+        latest = 0.0
+        while records and (at := due(records[0])) <= now:
+            latest = max(latest, at)
+            taken.append((latest, records.popleft()))
+        if not records:
+            del held[place]
+    return [record for _, record in sorted(taken, key=lambda each: each[0])]
