@@ -13,6 +13,7 @@ from infra.cassandra.session import CassandraAwayError
 from infra.fault_points import point
 from infra.kafka.consumer import Taken
 from infra.kafka.record import Record
+from infra.settings import Settings
 from schemas.codec import DecodeError
 from schemas.topics import INBOUND, OUTBOUND, SENT, STATUS, Topic
 from sinks.base import Claims, Context
@@ -41,8 +42,8 @@ class History:
     batch_max = 100
     held_max: Mapping[str, int] = {}
 
-    def __init__(self, context: Context) -> None:
-        self._cassandra = LateCassandra(context.settings)
+    def __init__(self, settings: Settings) -> None:
+        self._cassandra = LateCassandra(settings)
         self._written: dict[tuple[object, ...], None] = {}
 
     async def start(self) -> None:
@@ -97,7 +98,7 @@ class History:
 
 def build(context: Context) -> History:
     """Return the sink."""
-    return History(context)
+    return History(context.settings)
 
 
 def _rows_of(records: Sequence[Record]) -> tuple[list[Row], list[Record], str]:

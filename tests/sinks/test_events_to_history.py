@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,12 +10,10 @@ import pytest
 from infra.cassandra.reading import read_messages
 from infra.cassandra.rows import Row
 from infra.cassandra.session import Cassandra, CassandraAwayError
-from infra.clock import SystemClock
 from infra.kafka.record import Record
 from infra.retries import AwayError
 from infra.settings import Settings
 from schemas.codec import DecodeError
-from sinks.base import Context
 from sinks.events_to_history import History, UndecodableError, build
 from sinks.runner import sinks_by_name
 from tests.cassandra.conftest import cassandra, history_settings, tenant
@@ -24,15 +22,9 @@ from tests.history_events import NOON_MS, Talk
 __all__ = ["cassandra", "history_settings", "tenant"]
 
 
-def context(settings: Settings) -> Context:
-    # History uses the settings alone.
-    nothing = cast("Any", None)
-    return Context(settings=settings, producer=nothing, config=nothing, clock=SystemClock())
-
-
 @pytest.fixture
 async def history(history_settings: Settings) -> AsyncIterator[History]:
-    sink = History(context(history_settings))
+    sink = History(history_settings)
     await sink.start()
     yield sink
     await sink.stop()
@@ -70,7 +62,7 @@ async def test_the_runner_finds_it() -> None:
 
 async def test_a_database_that_is_away_is_waited_for() -> None:
     """Without a database the sink starts, and its records are held back rather than given up."""
-    sink = History(context(Settings(cassandra="127.0.0.1:1", _env_file=None)))
+    sink = History(Settings(cassandra="127.0.0.1:1", _env_file=None))
     await sink.start()
     with pytest.raises(AwayError):
         await sink.handle([Talk().inbound("wamid.1", "hello", at_ms=NOON_MS)])
