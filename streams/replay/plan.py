@@ -1,0 +1,137 @@
+"""What a replay covers: fixed before it begins, written down, and the same when it is resumed."""
+
+import msgspec
+
+from infra.errors import NotFoundError
+from infra.kafka.admin import KafkaUnreachableError
+from infra.kafka.bounded import BoundedReader, Stretch
+from infra.kafka.group_log import GroupLog
+from infra.retries import AwayError
+from infra.settings import Settings
+from infra.times import shown_time
+from schemas.events.config import Agent
+from schemas.topics import INBOUND, OUTBOUND, RAW, SENT
+from streams.rows import REMEMBERED_MS
+
+_STAGE = "streams"
+# The clocks of broker and ingress differ a little, and what was keyed again is stored a little later.
+_MARGIN_MS = 60_000
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be replayed: what was stored from when to when (milliseconds since 1970), of whom, answered by whom, how much faster.
+
+    Speed 0 is as fast as possible.
+    """
+
+    from_ms: int
+    to_ms: int
+    tenant: str = ""
+    conversation: str = ""
+    agent: Agent | None = None
+    speed: float = 0.0
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Offsets of one partition of [raw]: read from `start` to `end`, compared from `first` to `last` (the ends not included).
+
+    What lies before `first` builds state. Behind `last` there may still be items of before it that were keyed again.
+    """
+
+    partition: int
+    start: int
+    first: int
+    last: int
+    end: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One replay: times are milliseconds since 1970 UTC, `speed` is how much faster than then (0: as fast as possible).
+
+    `raw` has the bounds of each partition, `recorded` where the decisions and sends of then are read. `unhandled` counts the records of
+    [raw] in its time that streams had not got to when it was made: nothing is known of these.
+    """
+
+    id: str
+    made_at: int
+    from_ms: int
+    to_ms: int
+    raw: list[Bounds]
+    recorded: list[Stretch]
+    tenant: str = ""
+    conversation: str = ""
+    agent: Agent | None = None
+    speed: float = 0.0
+    unhandled: int = 0
+
+    def stretches(self) -> list[Stretch]:
+        """Return what is read of [raw]."""
+        return [Stretch(topic=RAW.name, partition=each.partition, start=each.start, end=each.end) for each in self.raw]
+
+    def bounds(self) -> dict[int, Bounds]:
+        """Return the bounds by partition."""
+        return {each.partition: each for each in self.raw}
+
+
+def bounds_of(partition: int, *, state: int, since: int, until: int, margin: int, end: int, handled: int) -> Bounds:
+    """Return the bounds of a partition.
+
+    Given are the first offsets of the state's time, of the compared time, behind that, and some time behind that; the end of the log; and
+    what streams have committed: only of what lies below is it known what was decided.
+    """
+    end = min(end, handled)
+    last = min(until, end)
+    return Bounds(partition=partition, start=min(state, end), first=min(since, last), last=last, end=max(last, min(margin, end)))
+
+
+async def make_plan(reader: BoundedReader, settings: Settings, request: Request, *, name: str, now_ms: int) -> Plan:
+    """Fix what a replay reads; NotFoundError if nothing was received in its time, KafkaUnreachableError without a broker."""
+    ends = await reader.ends(RAW.name)
+    # Before the ends of the other topics are asked for: what is committed is in them.
+    handled = await _handled(settings, list(ends))
+    state = await reader.since(RAW.name, request.from_ms - REMEMBERED_MS)
+    since, until = await reader.since(RAW.name, request.from_ms), await reader.since(RAW.name, request.to_ms)
+    margin = await reader.since(RAW.name, request.to_ms + _MARGIN_MS)
+    raw = [
+        bounds_of(
+            number, state=state[number], since=since[number], until=until[number], margin=margin[number], end=end, handled=handled[number]
+        )
+        for number, end in sorted(ends.items())
+    ]
+    unhandled = sum(max(0, min(until[number], end) - max(since[number], handled[number])) for number, end in ends.items())
+    if not any(each.last > each.first for each in raw):
+        span = f"between {shown_time(request.from_ms)} and {shown_time(request.to_ms)} (UTC)"
+        what = (
+            f"The {unhandled} records received {span} are not handled yet: run streams." if unhandled else f"Nothing was received {span}."
+        )
+        raise NotFoundError(what)
+    recorded: list[Stretch] = []
+    for topic in (INBOUND, SENT, *OUTBOUND.values()):
+        # Sends before the compared time are what its agents' turns are made of.
+        begins_ms = request.from_ms - (REMEMBERED_MS if topic in OUTBOUND.values() else _MARGIN_MS)
+        starts, last = await reader.since(topic.name, begins_ms), await reader.ends(topic.name)
+        recorded += [Stretch(topic=topic.name, partition=number, start=starts[number], end=end) for number, end in sorted(last.items())]
+    return Plan(
+        id=name,
+        made_at=now_ms,
+        from_ms=request.from_ms,
+        to_ms=request.to_ms,
+        raw=raw,
+        recorded=recorded,
+        tenant=request.tenant,
+        conversation=request.conversation,
+        agent=request.agent,
+        speed=request.speed,
+        unhandled=unhandled,
+    )
+
+
+async def _handled(settings: Settings, partitions: list[int]) -> dict[int, int]:
+    """Return what streams have committed of each partition."""
+    log = GroupLog(settings, group=_STAGE)
+    try:
+        return {number: await log.committed(RAW.name, number) for number in partitions}
+    except AwayError:
+        raise KafkaUnreachableError(settings.kafka) from None
+    finally:
+        await log.close()
