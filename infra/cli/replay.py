@@ -22,8 +22,14 @@ _INTERRUPTED = 130
 
 
 @click.command("replay")
-@click.option("--from", "since", default="", metavar="TIME", help="compare what was received from then on: -2h, 2026-11-01, ...")
-@click.option("--to", "until", default="now", show_default=True, metavar="TIME", help="up to then")
+@click.option(
+    "--from",
+    "since",
+    default="",
+    metavar="TIME",
+    help="compare what was stored from then on: -2h, 2026-11-01, or a partition and offset of [raw]: 3/1200",
+)
+@click.option("--to", "until", default="now", show_default=True, metavar="TIME", help="up to then, not including it")
 @click.option("--tenant", default="", help="only conversations of this tenant")
 @click.option("--conversation", default="", help="only this one: its key, or the phone number or user id of the contact")
 @click.option("--agent", type=click.Path(path_type=Path), help="a YAML file with one agent, as `apply` takes it, to answer instead")

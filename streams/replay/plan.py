@@ -21,11 +21,15 @@ _MARGIN_MS = 60_000
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be replayed: what was stored from when to when (milliseconds since 1970), of whom, answered by whom, how much faster.
 
-    Speed 0 is as fast as possible.
+    Speed 0 is as fast as possible. With a `partition` only what ingress wrote there from offset `first` up to, not including, `last` is
+    compared; None: as far as the times say.
     """
 
     from_ms: int
     to_ms: int
+    partition: int | None = None
+    first: int | None = None
+    last: int | None = None
     tenant: str = ""
     conversation: str = ""
     agent: Agent | None = None
@@ -84,6 +88,17 @@ def bounds_of(partition: int, *, state: int, since: int, until: int, margin: int
     return Bounds(partition=partition, start=min(state, end), first=min(since, last), last=last, end=max(last, min(margin, end)))
 
 
+def narrowed(bounds: Bounds, request: Request) -> Bounds:
+    """Return the bounds with what is compared in them narrowed to the request's offsets: of the other partitions nothing."""
+    if request.partition is None:
+        return bounds
+    if bounds.partition != request.partition:
+        return msgspec.structs.replace(bounds, last=bounds.first)
+    last = bounds.last if request.last is None else min(bounds.last, max(request.last, bounds.first))
+    first = bounds.first if request.first is None else max(bounds.first, min(request.first, last))
+    return msgspec.structs.replace(bounds, first=first, last=last)
+
+
 async def make_plan(reader: BoundedReader, settings: Settings, request: Request, *, name: str, now_ms: int) -> Plan:
     """Fix what a replay reads; NotFoundError if nothing was received in its time, KafkaUnreachableError without a broker."""
     ends = await reader.ends(RAW.name)
@@ -92,12 +107,13 @@ async def make_plan(reader: BoundedReader, settings: Settings, request: Request,
     state = await reader.since(RAW.name, request.from_ms - REMEMBERED_MS)
     since, until = await reader.since(RAW.name, request.from_ms), await reader.since(RAW.name, request.to_ms)
     margin = await reader.since(RAW.name, request.to_ms + _MARGIN_MS)
-    raw = [
+    by_time = [
         bounds_of(
             number, state=state[number], since=since[number], until=until[number], margin=margin[number], end=end, handled=handled[number]
         )
         for number, end in sorted(ends.items())
     ]
+    raw = [narrowed(each, request) for each in by_time]
     unhandled = sum(max(0, min(until[number], end) - max(since[number], handled[number])) for number, end in ends.items())
     if not any(each.last > each.first for each in raw):
         span = f"between {shown_time(request.from_ms)} and {shown_time(request.to_ms)} (UTC)"

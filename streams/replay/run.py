@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -14,11 +15,13 @@ from infra.configuration_yaml import read_configuration_yaml
 from infra.errors import NotFoundError, UsageError
 from infra.kafka.admin import check_kafka
 from infra.kafka.bounded import BoundedReader, bounded_reader
+from infra.kafka.log_reader import log_reader
 from infra.settings import Settings
 from infra.terminal import harmless
 from infra.times import read_time
 from schemas.config_file import ConfigFileError, Configuration, read_configuration
 from schemas.events.config import Agent
+from schemas.topics import RAW
 from streams.replay.comparison import write_comparison
 from streams.replay.folder import Folder, find_folder, make_folder, new_name
 from streams.replay.host import Progress, decide_again
@@ -27,6 +30,7 @@ from streams.replay.report import as_json, print_differences, print_summary, wri
 from streams.replay.store import Store
 
 _ANSWER_S = 5.0
+_PLACE = re.compile(r"(\d{1,6})/(\d{1,18})")
 
 PAUSED = 130
 """The exit code of a replay that was paused: what a shell says of anything that Ctrl-C ends."""
@@ -86,7 +90,7 @@ async def replay(settings: Settings, wish: Wish, *, progress: Progress) -> Folde
             await _decide_and_compare(settings, folder, reader, progress, stopping)
         return folder
     now_ms = time.time_ns() // 1_000_000
-    request = read_request(wish, now_ms=now_ms)
+    request = await read_request(settings, wish, now_ms=now_ms)
     name = new_name(now_ms)
     await check_kafka(settings, timeout_s=_ANSWER_S)
     async with bounded_reader(settings, group=f"replay-{name}") as reader:
@@ -111,21 +115,44 @@ async def _decide_and_compare(
         store.close(remove=is_done)
 
 
-def read_request(wish: Wish, *, now_ms: int) -> Request:
-    """Return what is to be replayed; UsageError for what cannot be."""
+async def read_request(settings: Settings, wish: Wish, *, now_ms: int) -> Request:
+    """Return what is to be replayed; UsageError for what cannot be, NotFoundError for a place that [raw] does not have."""
     if not wish.since:
         raise UsageError("Say from when, such as --from -2h, or --resume ID.")
-    from_ms, to_ms = read_time(wish.since, now_ms=now_ms), min(now_ms, read_time(wish.until, now_ms=now_ms))
-    if from_ms >= to_ms:
+    agent = read_agent(wish.agent) if wish.agent is not None else None
+    since, until = read_place(wish.since), read_place(wish.until)
+    if until is not None and (since is None or since[0] != until[0] or since[1] >= until[1]):
+        raise UsageError(f"--to {wish.until} needs a --from before it in the same partition, such as --from {until[0]}/0.")
+    from_ms = read_time(wish.since, now_ms=now_ms) if since is None else await _stored_at(settings, *since)
+    to_ms = now_ms if until is not None else min(now_ms, read_time(wish.until, now_ms=now_ms))
+    if since is None and from_ms >= to_ms:
         raise UsageError(f"--from {wish.since} is not before --to {wish.until}.")
     return Request(
         from_ms=from_ms,
         to_ms=to_ms,
+        partition=since[0] if since is not None else None,
+        first=since[1] if since is not None else None,
+        last=until[1] if until is not None else None,
         tenant=wish.tenant,
         conversation=wish.conversation,
-        agent=read_agent(wish.agent) if wish.agent is not None else None,
+        agent=agent,
         speed=wish.speed,
     )
+
+
+def read_place(text: str) -> tuple[int, int] | None:
+    """Return partition and offset of a text such as 3/1200; None for what is something else."""
+    found = _PLACE.fullmatch(text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+async def _stored_at(settings: Settings, partition: int, offset: int) -> int:
+    await check_kafka(settings, timeout_s=_ANSWER_S)
+    async with log_reader(settings, RAW) as reader:
+        record = await reader.read(partition, offset)
+    if record is None:
+        raise NotFoundError(f"There is no record {partition}/{offset} in [{RAW.name}] (any more).")
+    return record.timestamp_ms
 
 
 def read_agent(file: Path) -> Agent:

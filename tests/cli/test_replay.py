@@ -14,6 +14,7 @@ import infra.cli
         (["--from", "-1h", "--speed", "-1"], 2),
         (["--from", "-1h", "--agent", "/no/such/file.yaml"], 2),
         (["--from", "-1h", "--resume", "x"], 2),
+        (["--from", "0/10"], 1),
         (["--speed", "2", "--resume", "x"], 2),
         (["--resume", "no-such"], 3),
         (["--rebuild", "everything"], 2),

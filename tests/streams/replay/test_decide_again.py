@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from infra.kafka.record import Record
+from infra.simulator.webhooks import text_body
 from schemas.events.config import Agent
 from streams.agents.base import AgentError, Reply, Turn
 from streams.decisions import DEFAULT_FALLBACK
 from streams.replay.answers import OtherAgent
 from streams.replay.store import Answered, Store
 from tests.streams.replay.recorded_runs import Again, Run
-from tests.streams.test_identity import changed_number, key, message
+from tests.streams.test_identity import ACCOUNT, changed_number, key, message
 
 PEOPLE = [(f"1555000777{number}", f"US.{number}3491208655302741918") for number in range(4)]
 
@@ -55,6 +56,23 @@ async def test_unchanged_code_gives_the_same(tmp_path: Path, crash_share: float)
         assert sum(item.was is not None and item.was.reason == "late" for item in compared) == len(PEOPLE)
         failed += sum(item.was is not None and item.was.text == DEFAULT_FALLBACK for item in compared)
     assert failed > 0
+
+
+async def test_ids_are_remembered_as_long_as_they_were_then(tmp_path: Path) -> None:
+    """A conversation with more ids than a row holds: what came again within eight days is nothing new, what came after them is, as then."""
+    run = Run()
+    phone = PEOPLE[0][0]
+    texts = [(f"wamid.{number}", f"{number}") for number in range(600)]
+    bodies = [text_body(account=ACCOUNT, phone=phone, texts=texts[at : at + 60], at_s=0) for at in range(0, 600, 60)]
+    for days in (0, 7, 9):
+        run.clock.ms += days * 86_400_000
+        for body in bodies:
+            run.post(body)
+            run.clock.ms += 1_000
+            await run.drain()
+    assert 600 < run.said < 1_200
+    summary, _ = await Again(run, tmp_path).compared()
+    assert (summary.all_same, summary.compared) == (True, run.said)
 
 
 async def test_an_end_in_the_middle_leaves_out_what_is_on_its_way(tmp_path: Path) -> None:

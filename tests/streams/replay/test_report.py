@@ -12,7 +12,7 @@ from infra.settings import Settings
 from schemas.events.config import Agent
 from streams.replay.compare import Compared, Outcome, Verdict
 from streams.replay.folder import Folder, find_folder, make_folder, new_name
-from streams.replay.plan import Plan, bounds_of
+from streams.replay.plan import Plan, Request, bounds_of, narrowed
 from streams.replay.report import as_json, print_differences, print_summary, write_page
 from streams.replay.run import Wish, read_agent, read_request
 from streams.replay.summary import Counting, Summary
@@ -138,8 +138,31 @@ def test_a_file_without_exactly_one_agent_is_refused(tmp_path: Path, yaml: str, 
 
 
 @pytest.mark.parametrize(
-    "wish", [Wish(), Wish(since="-1h", until="-2h"), Wish(since="soon"), Wish(since="now", until="now"), Wish(since="2999-01-01")]
+    "wish",
+    [
+        Wish(),
+        Wish(since="-1h", until="-2h"),
+        Wish(since="soon"),
+        Wish(since="now", until="now"),
+        Wish(since="2999-01-01"),
+        Wish(since="-1h", until="3/100"),
+        Wish(since="2/50", until="3/100"),
+        Wish(since="3/100", until="3/100"),
+        Wish(since="3/-1"),
+    ],
 )
-def test_times_that_cannot_be_replayed_are_refused(wish: Wish) -> None:
+async def test_times_and_places_that_cannot_be_replayed_are_refused(wish: Wish) -> None:
     with pytest.raises(UsageError):
-        read_request(wish, now_ms=NOW_MS)
+        await read_request(Settings(_env_file=None), wish, now_ms=NOW_MS)
+
+
+def test_offsets_narrow_what_is_compared_and_nothing_of_what_is_read() -> None:
+    """Of the named partition the offsets count, within the times; of the others nothing is compared, and all is read as before."""
+    by_time = bounds_of(3, state=0, since=50, until=80, margin=90, end=100, handled=100)
+    for first, last, expected in ((60, 70, (60, 70)), (10, None, (50, 80)), (60, 500, (60, 80)), (90, None, (80, 80)), (10, 20, (50, 50))):
+        found = narrowed(by_time, Request(from_ms=0, to_ms=1, partition=3, first=first, last=last))
+        assert (found.first, found.last) == expected
+        assert (found.start, found.end) == (0, 90)
+        other = narrowed(by_time, Request(from_ms=0, to_ms=1, partition=4, first=first, last=last))
+        assert (other.start, other.end, other.last - other.first) == (0, 90, 0)
+    assert narrowed(by_time, Request(from_ms=0, to_ms=1)) == by_time
