@@ -79,13 +79,18 @@ class Again:
     path: Path
     answer: Callable[[Store], Answer] = lambda store: RecordedAnswers(store).answer
     keep: Callable[[Record], bool] = lambda _: True
+    starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     first: int = 0
     agent: Agent | None = None
 
     def plan(self) -> Plan:
         ends = self.ends or [len(records) for records in self.run.raw]
-        raw = [Bounds(partition=number, start=0, first=min(self.first, end), last=end, end=end) for number, end in enumerate(ends)]
+        starts = self.starts or [0] * len(ends)
+        raw = [
+            Bounds(partition=number, start=start, first=min(max(start, self.first), end), last=end, end=end)
+            for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ]
         return Plan(id="test", made_at=0, from_ms=0, to_ms=1, raw=raw, recorded=[], agent=self.agent)
 
     async def decide(self, store: Store) -> None:

@@ -89,6 +89,25 @@ async def test_an_end_in_the_middle_leaves_out_what_is_on_its_way(tmp_path: Path
     assert on_their_way > 0
 
 
+async def test_names_older_than_what_is_read_are_nothing_new(tmp_path: Path) -> None:
+    """Keys that were linked before the state begins: their items are handled where they were then, and nothing about them is new."""
+    run = Run()
+    for phone, user in PEOPLE:
+        for body in (message(f"{phone} one", phone=phone), message(f"{phone} two", phone=phone, user=user)):
+            run.post(body)
+            await run.drain()
+            run.clock.ms += 1_000
+    starts = [len(records) for records in run.raw]
+    for phone, user in PEOPLE:
+        run.post(message(f"{phone} later", user=user))
+        run.post(message(f"{phone} last", phone=phone, user=user))
+        await run.drain()
+    summary, compared = await Again(run, tmp_path, starts=starts).compared()
+    assert [item for item in compared if item.verdict != "same"] == []
+    assert {item.question for item in compared} == {f"{phone} {word}" for phone, _ in PEOPLE for word in ("later", "last")}
+    assert summary.elsewhere > 0
+
+
 async def test_without_the_record_an_answer_is_missing(tmp_path: Path) -> None:
     """Sends that the log does not have any more are missing, and what stands for them is not shown as an answer."""
     run = Run()
