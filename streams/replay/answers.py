@@ -1,6 +1,7 @@
 """Who answers in a replay: the record of what was answered then, or, where it is asked for, another agent."""
 
 import time
+from collections.abc import Sequence
 
 from schemas.ids import send_id
 from streams.agents.base import Agent, AgentError, Reply, Turn
@@ -24,10 +25,13 @@ class RecordedAnswers:
     async def answer(self, whose: Configured, turn: Turn) -> Reply:  # noqa: ARG002  # any agent's answers are in the record
         """Return what was answered then; AgentError with the cause of then, or with NO_RECORD where nothing was recorded."""
         at = moment()
-        decided = self._store.decided_at(WAS, at.partition, at.offset)
+        decided = self._store.was_decided_at(at.partition, at.offset)
+        failure = _failed_again(decided, turn)
+        if failure:
+            raise AgentError(failure, "the agent failed again then", retryable=False)
         send = self._store.send(WAS, turn.send)
         if send is None:
-            raise AgentError(_unanswered(decided, turn), "nothing was answered then", retryable=False)
+            raise AgentError(NO_RECORD, "nothing was answered then", retryable=False)
         if send.step == FALLBACK_STEP:
             reasons = [each.reason for each in decided if each.decision == FAILED and each.send == turn.send]
             raise AgentError(reasons[0] if reasons else FAILED, "the agent failed then", retryable=False)
@@ -36,13 +40,16 @@ class RecordedAnswers:
         return Reply(text=sent.text if sent is not None else send.text, model=send.agent)
 
 
-def _unanswered(decided: list[Decided], turn: Turn) -> str:
-    """Return why a turn had no answer: of what was redriven and failed again only the decision is recorded."""
+def _failed_again(decided: Sequence[Decided], turn: Turn) -> str:
+    """Return the cause if a redriven item failed again in this record: it led to no send, though a later redrive of it may have."""
+    if any(each.send == turn.send for each in decided):
+        return ""
     for each in decided:
-        again = send_id(conversation=turn.conversation, cause=each.cause, step=REDRIVE_STEP)
-        if each.decision == FAILED and again == turn.send:
-            return each.reason
-    return NO_RECORD
+        if each.decision == FAILED and not each.send:
+            again = send_id(conversation=turn.conversation, cause=each.cause, step=REDRIVE_STEP)
+            if again == turn.send:
+                return each.reason
+    return ""
 
 
 class OtherAgent:

@@ -23,7 +23,7 @@ from streams.replay.fence import FencedWriter, record_id
 from streams.replay.moment import Moment, RecordedClock, enter
 from streams.replay.plan import Plan
 from streams.replay.recorded import Wanted, is_within, load_recorded
-from streams.replay.store import WAS, Store
+from streams.replay.store import Store
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many records of it are done, and how many there are."""
@@ -131,7 +131,7 @@ class Replayed:
         origin = _origin(record)
         partition, offset = (record.partition, record.offset) if origin is None else (origin.partition, origin.offset)
         is_compared = is_within(self._bounds, partition, offset)
-        decided = self._store.decided_at(WAS, partition, offset) if is_compared else []
+        decided = self._store.was_decided_at(partition, offset) if is_compared else ()
         now_ms = max((each.decided_at for each in decided), default=record.timestamp_ms)
         enter(Moment(now_ms=now_ms, partition=partition, offset=offset, is_compared=is_compared))
         if origin is not None and is_compared:

@@ -5,7 +5,7 @@ because they cost money. Everything else is read again.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS answers (send TEXT PRIMARY KEY, body BLOB) WITHOUT RO
 _READ_AGAIN = ("rows", "decided", "sends", "sent", "routed")
 _CACHE_KIB = 64 << 10
 _LOCK_S = 0.5
+_REMEMBERED_MAX = 1_000
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -136,6 +137,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._was_decided: dict[tuple[int, int], tuple[Decided, ...]] = {}
         self._db = sqlite3.connect(path, isolation_level=None, timeout=_LOCK_S)
         try:
             # What a killed process has written stays; only a machine that loses power would lose it, and then it is read again.
@@ -177,6 +179,7 @@ class Store:
 
     def add_decided(self, side: Side, decided: Decided) -> None:
         """Note a decision."""
+        self._was_decided.pop((decided.partition, decided.offset), None)
         where = (decided.conversation, decided.received_at, decided.partition, decided.offset, decided.cause)
         self._db.execute("INSERT INTO decided VALUES (?, ?, ?, ?, ?, ?, ?)", (side, *where, msgspec.json.encode(decided)))
 
@@ -220,12 +223,19 @@ class Store:
         """Return what became of a send."""
         return self._one(Sent, "SELECT body FROM sent WHERE send = ?", send)
 
-    def decided_at(self, side: Side, partition: int, offset: int) -> list[Decided]:
-        """Return what was decided about the items that ingress wrote there, in the order of the log."""
-        found = self._db.execute(
-            "SELECT body FROM decided WHERE side = ? AND part = ? AND off = ? ORDER BY rowid", (side, partition, offset)
-        )
-        return [msgspec.json.decode(body, type=Decided) for (body,) in found]
+    def was_decided_at(self, partition: int, offset: int) -> Sequence[Decided]:
+        """Return what was decided then about the items that ingress wrote there, in the order of the log."""
+        known = self._was_decided.get((partition, offset))
+        if known is None:
+            found = self._db.execute(
+                "SELECT body FROM decided WHERE side = ? AND part = ? AND off = ? ORDER BY rowid", (WAS, partition, offset)
+            )
+            known = tuple(msgspec.json.decode(body, type=Decided) for (body,) in found)
+            if len(self._was_decided) >= _REMEMBERED_MAX:
+                self._was_decided.clear()
+            # A record may hold a thousand items, and each of them asks.
+            self._was_decided[partition, offset] = known
+        return known
 
     def units(self) -> Iterator[Unit]:
         """Yield every item that either side decided about, conversation by conversation, each in the order of receipt."""

@@ -10,6 +10,8 @@ from infra.retries import Patience
 from infra.settings import Settings
 from schemas.codec import encode
 from schemas.events.config import Agent
+from schemas.events.dead_letter import redrive_headers
+from schemas.events.inbound import InboundEvent
 from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
 from schemas.ids import key_hash
@@ -32,16 +34,23 @@ from tests.streams.memory import PARTITIONS, Log
 
 @dataclass
 class Run(Log):
-    """A log whose agent never says the same twice, and fails for texts that hold the word poison with a chance of a half."""
+    """A log whose agent never says the same twice, and fails for texts that hold the word poison with a chance of `failing`."""
 
     said: int = 0
+    failing: float = 0.5
 
     async def _answer(self, whose: Configured, turn: Turn) -> Reply:
         self.said += 1
-        if "poison" in turn.text and self.chance.random() < 0.5:
+        if "poison" in turn.text and self.chance.random() < self.failing:
             raise AgentError("model-failed", retryable=True)
         await super()._answer(whose, turn)
         return Reply(text=f"answer {self.said} to {turn.text}", model="test")
+
+    def redrive(self, item: InboundEvent) -> None:
+        """Put the record of an item back, as a redrive of its dead letter does."""
+        origin = self.raw[item.raw.partition][item.raw.offset]
+        headers = redrive_headers("0" * 32, item.id, time_ms=self.clock.ms)
+        self._append(origin.key, origin.value, headers)
 
     def recorded(self) -> list[Record]:
         """Return what streams and the sender wrote, in the log's order."""

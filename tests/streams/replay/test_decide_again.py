@@ -89,6 +89,22 @@ async def test_an_end_in_the_middle_leaves_out_what_is_on_its_way(tmp_path: Path
     assert on_their_way > 0
 
 
+async def test_what_was_redriven_is_the_same_each_time(tmp_path: Path) -> None:
+    """A failed item that is redriven, fails again, is answered, and is redriven once more: four records, each decided as it was."""
+    run = Run(failing=1.0)
+    run.post(message("poison", phone=PEOPLE[0][0]))
+    await run.drain()
+    (item,) = run.inbound()
+    for failing in (1.0, 0.0, 0.0):
+        run.failing = failing
+        run.redrive(item)
+        await run.drain()
+    _, compared = await Again(run, tmp_path).compared()
+    sides = [(each.was.decision, each.was.step) for each in compared if each.was is not None]
+    assert sides == [("failed", "fallback"), ("failed", ""), ("answered", "redrive"), ("answered", "redrive")]
+    assert {each.verdict for each in compared} == {"same"}
+
+
 async def test_names_older_than_what_is_read_are_nothing_new(tmp_path: Path) -> None:
     """Keys that were linked before the state begins: their items are handled where they were then, and nothing about them is new."""
     run = Run()
