@@ -6,7 +6,7 @@ An Idempotency-Key makes the id, so the same call again is the same send; withou
 import asyncio
 import re
 import secrets
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from infra.cassandra.aliases import leads_to
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.config_tables import ConfigTables
 from infra.kafka.producer import ProduceError, Producer
+from ingress.auth import EVERY_TENANT
 from ingress.problems import problem
 from ingress.queue_position import QueuePositions
 from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
@@ -69,6 +70,8 @@ async def post_message(request: Request) -> Response:
         return problem(422, "Message not usable", str(error) or "The body is too large or too slow.")
     state = request.app.state
     event = outbound_event(wanted, tables=state.config, cause=key or secrets.token_hex(16), now_ms=state.clock.now_ms(), lookup=bool(key))
+    if request.state.tenant not in (EVERY_TENANT, event.tenant):
+        return problem(404, "No such account", f"Your key reaches no account with the number {wanted.account}.")
     if not key:
         # With a key the same call must come to the same partition for ever, whatever was learnt meanwhile: there is the send it repeats.
         event = msgspec.structs.replace(event, conversation=await _conversation(state.cassandra, event.conversation))
@@ -86,20 +89,34 @@ async def _conversation(cassandra: Cassandra | None, key: str) -> str:
         return key
 
 
+class Queued(NamedTuple):
+    """Where a send stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 async def queue(event: OutboundEvent, producer: Producer, positions: QueuePositions) -> Response:
     """Write a send to its topic: 202 with its id and place once that is acknowledged, 503 if it is not."""
-    headers = cloud_event_headers(event_id=event.id, event_type="ottla.outbound", source="ingress", time_ms=event.created_at)
-    topic = OUTBOUND[event.priority].name
     try:
-        partition = key_hash(event.conversation.encode()) % await producer.partitions(topic)
-        offset = await producer.send(topic, key=event.conversation.encode(), value=encode(event), headers=headers, partition=partition)
+        queued = await produce_send(event, producer)
     except ProduceError as error:
         return problem(
             503, "Not queued", f"The log did not acknowledge ({error}); send again with an Idempotency-Key.", {"Retry-After": "5"}
         )
-    position = await positions.position(topic, partition, offset)
+    position = await positions.position(queued.topic, queued.partition, queued.offset)
     body = {"id": event.id, "conversation": event.conversation, "queued": True, "queuePosition": position}
     return JSONResponse(body, status_code=202)
+
+
+async def produce_send(event: OutboundEvent, producer: Producer) -> Queued:
+    """Write a send to its topic and wait for the acknowledgement; ProduceError if there is none."""
+    headers = cloud_event_headers(event_id=event.id, event_type="ottla.outbound", source="ingress", time_ms=event.created_at)
+    topic = OUTBOUND[event.priority].name
+    partition = key_hash(event.conversation.encode()) % await producer.partitions(topic)
+    offset = await producer.send(topic, key=event.conversation.encode(), value=encode(event), headers=headers, partition=partition)
+    return Queued(topic, partition, offset)
 
 
 def read_send_request(body: bytes) -> SendRequest:

@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 Entry = TypeVar("Entry", Tenant, Account, Agent)
 
 AGENT_KINDS = ("offline", "openai")
-SECRET_FIELDS = frozenset({"token", "app_secret"})
+SECRET_FIELDS = frozenset({"token", "app_secret", "key"})
 DEFAULT = "default"
 """The tenant and the agent that are always there."""
 
@@ -24,6 +24,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {"tenants": Tenant, "accounts": Acc
 _NOT_YET = frozenset({"templates", "contacts", "limits"})
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PHONE_NUMBER_ID = re.compile(r"[0-9]{1,50}")
+_KEY = re.compile(r"[!-~]{16,200}")
 _TEXT_LENGTH_MAX = 100_000
 
 
@@ -118,6 +119,8 @@ def _broken_rule(name: str, value: str) -> str:
         return f"`{name}` must be 1 to 100 letters, digits, points, dashes or underscores."
     if name == "phone_number_id" and not _PHONE_NUMBER_ID.fullmatch(value):
         return "`phone_number_id` must be the platform's id of the number, which has digits only."
+    if name == "key" and not _KEY.fullmatch(value):
+        return "`key` must be 16 to 200 letters, digits or signs, without spaces."
     if name == "kind" and value not in AGENT_KINDS:
         return f"There is no kind of agent `{value[:40]}`{_nearest(value, AGENT_KINDS) or ': use ' + ' or '.join(AGENT_KINDS)}."
     return ""
@@ -147,6 +150,11 @@ def _reference_mistakes(wanted: Configuration, applied: Configuration) -> Iterat
             if entry.tenant not in tenants:
                 message = f"There is no tenant `{entry.tenant}`{_nearest(entry.tenant, tenants)}: add it under `tenants:`."
                 yield Mistake((section, number, "tenant"), message)
+    keys = {tenant.key: tenant.id for tenant in applied.tenants if tenant.key}
+    for number, tenant in enumerate(wanted.tenants):
+        # The key itself is not repeated: it is a secret.
+        if tenant.key and keys.setdefault(tenant.key, tenant.id) != tenant.id:
+            yield Mistake(("tenants", number, "key"), f"Tenant `{keys[tenant.key]}` has this key already: make another one.")
     for number, account in enumerate(wanted.accounts):
         yield from _agent_mistakes(number, account, agents)
         holder = numbers.get(account.phone_number_id, account.id)

@@ -7,10 +7,11 @@ DEFAULT_TENANT = "default"
 
 
 class Tenant(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
-    """A customer of this installation."""
+    """A customer of this installation; `key` reaches its messages over HTTP and on the pages, empty: only the admin key does."""
 
     id: str
     name: str = ""
+    key: str = ""
 
 
 class Account(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):

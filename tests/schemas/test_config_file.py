@@ -53,6 +53,18 @@ def test_a_whole_document() -> None:
     )
 
 
+def test_keys_of_tenants_are_long_and_their_own() -> None:
+    """Neither guessed nor shared; a mistake never repeats one."""
+    for key in ("short", "with a space in it", "k" * 201):
+        assert _mistakes({"tenants": [{"id": "a", "key": key}]}) == [
+            "tenants[0].key: `key` must be 16 to 200 letters, digits or signs, without spaces."
+        ]
+    shared = f"{NOT_SECRET}-and-long"
+    taken = _mistakes({"tenants": [{"id": "a", "key": shared}, {"id": "b", "key": shared}]})
+    assert taken == ["tenants[1].key: Tenant `a` has this key already: make another one."]
+    assert read_configuration({"tenants": [{"id": "a", "key": shared}]}, applied=Configuration(tenants=(Tenant(id="a", key=shared),)))
+
+
 @pytest.mark.parametrize("document", [{"tenants": []}, {"tenants": None, "agents": ""}])
 def test_an_empty_list_is_nothing_to_apply(document: Any) -> None:
     """A section without entries is fine."""

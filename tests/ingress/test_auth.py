@@ -1,0 +1,56 @@
+"""Whose key reaches what."""
+
+from types import SimpleNamespace
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from infra.settings import Settings
+from ingress.auth import RequireKey
+from schemas.events.config import Tenant
+
+ADMIN = "an-admin-key"
+
+
+async def whose(request: Request) -> Response:
+    return JSONResponse(request.state.tenant)
+
+
+def client() -> httpx2.AsyncClient:
+    app = Starlette(routes=[Route("/{path:path}", whose, methods=["GET", "POST"])], middleware=[Middleware(RequireKey)])
+    app.state.settings = Settings(admin_key=SecretStr(ADMIN), _env_file=None)
+    tenants = {"acme": Tenant(id="acme", key="a-key-of-acme-here"), "none": Tenant(id="none")}
+    app.state.config = SimpleNamespace(tenants=tenants)
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://ingress")
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "status", "tenant"),
+    [
+        (ADMIN, "/v1/config", 200, "*"),
+        (ADMIN, "/v1/conversations", 200, "*"),
+        ("a-key-of-acme-here", "/v1/conversations", 200, "acme"),
+        ("a-key-of-acme-here", "/v1/conversations/wa:1:2/messages", 200, "acme"),
+        ("a-key-of-acme-here", "/v1/messages", 200, "acme"),
+        ("a-key-of-acme-here", "/v1/dead-letters/x/redrive", 200, "acme"),
+        ("a-key-of-acme-here", "/v1/conversationsx", 403, ""),
+        ("a-key-of-acme-here", "/v1/config", 403, ""),
+        ("a-key-of-acme-here", "/metrics", 403, ""),
+        ("a-key-of-acme-here", "/health", 403, ""),
+        ("", "/v1/conversations", 401, ""),
+        ("nobody", "/v1/conversations", 401, ""),
+    ],
+)
+async def test_a_tenant_s_key_reaches_that_tenant_only(key: str, path: str, status: int, tenant: str) -> None:
+    """The admin key reaches all; a tenant without a key is not reached by an empty one; what knows no tenants is the administrator's."""
+    async with client() as http:
+        answer = await http.get(path, headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json() == tenant
