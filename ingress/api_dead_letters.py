@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from infra.cassandra.dead_letters import (
-    OPEN,
     STATES,
     Entry,
     Filter,
@@ -20,14 +19,15 @@ from infra.cassandra.dead_letters import (
     read_groups,
     read_stack,
 )
-from infra.cassandra.reading import CursorError
 from infra.cassandra.session import Cassandra
 from infra.clock import iso
 from infra.kafka.admin import KafkaUnreachableError
 from infra.kafka.log_reader import log_reader
 from infra.kafka.producer import ProduceError
+from infra.settings import Settings
 from ingress.api_conversations import ParameterError, answered, before_of, limit_of, tenant_of
-from ingress.dead_letters_to_topics import Planned, Redriver, RefusedRedriveError, in_order
+from ingress.audit import audit_of
+from ingress.dead_letters_to_topics import Planned, Redriver, RefusedRedriveError, read_after
 from ingress.problems import problem
 from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
 from schemas.topics import DEAD_LETTERS
@@ -59,6 +59,27 @@ class _Grouped(msgspec.Struct):
     before: str | None
 
 
+class Original(NamedTuple):
+    """A letter's original bytes as text, at most 64 KiB of them; `missing` says why they are not there."""
+
+    text: str
+    missing: str
+    is_cut: bool
+
+
+async def read_original(settings: Settings, entry: Entry) -> Original:
+    """Return the original bytes of a letter from the log."""
+    try:
+        async with log_reader(settings, DEAD_LETTERS) as reader:
+            record = await reader.read(entry.letter_partition, entry.letter_offset)
+    except KafkaUnreachableError as error:
+        return Original("", str(error), is_cut=False)
+    if record is None:
+        return Original("", f"The log has its bytes no more: [{DEAD_LETTERS.name}] is kept 35 days.", is_cut=False)
+    text = record.value[:_ORIGINAL_LENGTH_MAX].decode("utf-8", "backslashreplace")
+    return Original(text, "", is_cut=entry.size > _ORIGINAL_LENGTH_MAX)
+
+
 async def list_dead_letters(request: Request) -> Response:
     """Answer a page of dead letters, newest first; with `group=cause` how many there are of each stage and cause."""
 
@@ -83,19 +104,10 @@ async def show_dead_letter(request: Request) -> Response:
         entry = await read_dead_letter(cassandra, tenant=tenant_of(request), letter=request.path_params["id"])
         if entry is None:
             return _missing()
-        original, missing = "", ""
-        try:
-            async with log_reader(request.app.state.settings, DEAD_LETTERS) as reader:
-                record = await reader.read(entry.letter_partition, entry.letter_offset)
-        except KafkaUnreachableError as error:
-            missing = str(error)
-        else:
-            if record is None:
-                missing = f"The log has its bytes no more: [{DEAD_LETTERS.name}] is kept 35 days."
-            else:
-                original = record.value[:_ORIGINAL_LENGTH_MAX].decode("utf-8", "backslashreplace")
-        shown = _shown(entry) | {"stack": await read_stack(cassandra, entry.id), "original": original, "original_missing": missing}
-        return _json(shown | {"original_cut": not missing and entry.size > _ORIGINAL_LENGTH_MAX})
+        original = await read_original(request.app.state.settings, entry)
+        stack = await read_stack(cassandra, entry.id)
+        shown = _shown(entry) | {"stack": stack, "original": original.text, "original_missing": original.missing}
+        return _json(shown | {"original_cut": original.is_cut})
 
     return await answered(request, read)
 
@@ -108,7 +120,7 @@ async def redrive_one(request: Request) -> Response:
         if entry is None:
             return _missing()
         dry_run = _is_true(request, "dry_run")
-        async with _redriver(request, cassandra) as redriver:
+        async with redriver_of(request, cassandra) as redriver:
             planned = await redriver.redrive(entry, again=_is_true(request, "again"), dry_run=dry_run)
         return JSONResponse(_done(entry, planned) | {"redriven": not dry_run}, status_code=200 if dry_run else 202)
 
@@ -123,23 +135,16 @@ async def redrive_many(request: Request) -> Response:
 
     async def redrive(cassandra: Cassandra) -> Response:
         bulk = await _bulk(request)
-        until_ms, after = _read_after(bulk.after, request.app.state.clock.now_ms())
-        wanted = Filter(cause=bulk.cause, stage=bulk.stage, conversation=bulk.conversation, state=OPEN)
+        wanted = Filter(cause=bulk.cause, stage=bulk.stage, conversation=bulk.conversation)
         limit = min(bulk.limit, _REDRIVEN_MAX)
-        page = await read_dead_letters(cassandra, tenant=tenant_of(request), wanted=wanted, after=after, limit=limit)
-        meant = [entry for entry in page.entries if entry.at_ms <= until_ms]
-        done, refused = [], []
-        async with _redriver(request, cassandra) as redriver:
-            for entry in in_order(meant):
-                try:
-                    planned = await redriver.redrive(entry, again=False, dry_run=bulk.dry_run)
-                except RefusedRedriveError as error:
-                    refused.append({"id": entry.id, "detail": str(error)})
-                else:
-                    done.append(_done(entry, planned))
-        more = page.cursor is not None and len(meant) == len(page.entries)
-        next_after = f"{until_ms}.{page.cursor}" if more else None
-        return _json({"redriven": not bulk.dry_run, "dead_letters": done, "refused": refused, "after": next_after})
+        read_after(bulk.after, 0)
+        async with redriver_of(request, cassandra) as redriver:
+            page = await redriver.redrive_page(
+                tenant=tenant_of(request), wanted=wanted, after=bulk.after, limit=limit, dry_run=bulk.dry_run
+            )
+        done = [_done(entry, planned) for entry, planned in page.done]
+        refused = [{"id": entry.id, "detail": why_not} for entry, why_not in page.refused]
+        return _json({"redriven": not bulk.dry_run, "dead_letters": done, "refused": refused, "after": page.after})
 
     return await _redriving(request, redrive)
 
@@ -155,10 +160,11 @@ async def _redriving(request: Request, redrive: Any) -> Response:
 
 
 @asynccontextmanager
-async def _redriver(request: Request, cassandra: Cassandra) -> AsyncIterator[Redriver]:
+async def redriver_of(request: Request, cassandra: Cassandra) -> AsyncIterator[Redriver]:
+    """Yield what redrives for the caller of a request; KafkaUnreachableError when no broker answers."""
     state = request.app.state
     async with log_reader(state.settings, DEAD_LETTERS) as reader:
-        yield Redriver(cassandra=cassandra, producer=state.producer, reader=reader, clock=state.clock)
+        yield Redriver(cassandra=cassandra, producer=state.producer, reader=reader, clock=state.clock, audit=audit_of(request))
 
 
 async def _bulk(request: Request) -> _Bulk:
@@ -173,16 +179,6 @@ async def _bulk(request: Request) -> _Bulk:
     if _is_true(request, "dry_run"):
         return msgspec.structs.replace(bulk, dry_run=True)
     return bulk
-
-
-def _read_after(after: str, now_ms: int) -> tuple[int, str]:
-    """Return until when (milliseconds since 1970) letters are meant, and the cursor behind which to go on."""
-    if not after:
-        return now_ms, ""
-    until_ms, _, cursor = after.partition(".")
-    if not until_ms.isascii() or not until_ms.isdigit() or not cursor:
-        raise CursorError(f"{after[:60]!r} is no `after` that an answer gave out")
-    return int(until_ms[:20]), cursor
 
 
 def _filter(request: Request) -> Filter:

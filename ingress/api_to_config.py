@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from infra.config_tables import ConfigTables
 from infra.kafka.producer import ProduceError, Producer
+from ingress.audit import Audit, audit_of
 from ingress.auth import EVERY_TENANT
 from ingress.problems import problem
 from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
@@ -41,6 +42,7 @@ async def post_config(request: Request) -> Response:
     except (BodyTooLargeError, BodyTooSlowError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return problem(422, "Body not usable", f"Send a JSON object with lists under tenants, accounts and agents ({error}).")
     try:
+        await _note(wanted, audit_of(request))
         await _write(wanted, state.producer, tables, now_ms=state.clock.now_ms())
     except ProduceError as error:
         return problem(503, "Not applied", f"The log did not acknowledge ({error}): apply the same again.", {"Retry-After": "5"})
@@ -53,6 +55,11 @@ def applied_configuration(tables: ConfigTables) -> Configuration:
     return Configuration(
         tenants=tuple(tables.tenants.values()), accounts=tuple(tables.accounts.values()), agents=tuple(tables.agents.values())
     )
+
+
+async def _note(wanted: Configuration, audit: Audit) -> None:
+    named = ((TENANTS, wanted.tenants), (AGENTS, wanted.agents), (ACCOUNTS, wanted.accounts))
+    await asyncio.gather(*(audit.note("apply", f"{topic.name}/{entry.id}") for topic, entries in named for entry in entries))
 
 
 async def _write(wanted: Configuration, producer: Producer, tables: ConfigTables, *, now_ms: int) -> None:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from infra.cassandra.dead_letters import Entry, redriven_rows
+from infra.cassandra.dead_letters import OPEN, Entry, Filter, read_dead_letters, redriven_rows
+from infra.cassandra.reading import CursorError
 from infra.cassandra.rows import write_rows
 from infra.cassandra.sends import UNKNOWN, Content, Send, read_send
 from infra.cassandra.session import Cassandra, CassandraAwayError
@@ -20,6 +21,7 @@ from infra.clock import Clock
 from infra.kafka.log_reader import LogReader
 from infra.kafka.producer import Producer
 from infra.kafka.record import Record
+from ingress.audit import Audit
 from ingress.retry_to_outbound import note_resend, refusal, resend_of
 from schemas.codec import DecodeError, Headers, decode, encode
 from schemas.events.dead_letter import dead_letter_id, read_dead_letter, redrive_headers
@@ -50,10 +52,19 @@ class Planned(NamedTuple):
     resend: OutboundEvent | None = None
 
 
+class Redriven(NamedTuple):
+    """What became of a page of letters; `after` asks for the next page, None on the last one."""
+
+    done: list[tuple[Entry, Planned]]
+    refused: list[tuple[Entry, str]]
+    after: str | None
+
+
 class Redriver:
     """Redrives dead letters, one after the other, with their bytes from the log."""
 
-    def __init__(self, *, cassandra: Cassandra, producer: Producer, reader: LogReader, clock: Clock) -> None:
+    def __init__(self, *, cassandra: Cassandra, producer: Producer, reader: LogReader, clock: Clock, audit: Audit) -> None:
+        self._audit = audit
         self._cassandra = cassandra
         self._producer = producer
         self._reader = reader
@@ -77,8 +88,37 @@ class Redriver:
         now_ms = self._clock.now_ms()
         planned = await self._resend(entry, record, again=again, now_ms=now_ms) if is_rejected(entry) else redriven(entry, record, now_ms)
         if not dry_run:
+            detail = planned.resend.id if planned.resend is not None else planned.topic
+            await self._audit.note("redrive", entry.id, tenant=entry.tenant, conversation=entry.conversation, detail=detail)
             await self._produce(entry, planned)
         return planned
+
+    async def redrive_page(self, *, tenant: str, wanted: Filter, after: str, limit: int, dry_run: bool) -> Redriven:
+        """Redrive a page of a tenant's open letters, oldest first; `after` (empty: from the oldest on) as the page before it said.
+
+        What fails again while this goes on is a new letter, and not among those meant by the first page. Raises CursorError for an
+        `after` that is none, and what `redrive` raises but RefusedRedriveError.
+        """
+        until_ms, cursor = read_after(after, self._clock.now_ms())
+        meant_ones = msgspec.structs.replace(wanted, state=OPEN)
+        page = await read_dead_letters(self._cassandra, tenant=tenant, wanted=meant_ones, after=cursor, limit=limit)
+        meant = [entry for entry in page.entries if entry.at_ms <= until_ms]
+        done, refused = await self.redrive_all(meant, again=False, dry_run=dry_run)
+        more = page.cursor is not None and len(meant) == len(page.entries)
+        return Redriven(done, refused, f"{until_ms}.{page.cursor}" if more else None)
+
+    async def redrive_all(
+        self, entries: Sequence[Entry], *, again: bool, dry_run: bool
+    ) -> tuple[list[tuple[Entry, Planned]], list[tuple[Entry, str]]]:
+        """Redrive letters, given oldest first, in the order of their events; return those redriven, and those refused with the reason."""
+        done: list[tuple[Entry, Planned]] = []
+        refused: list[tuple[Entry, str]] = []
+        for entry in in_order(entries):
+            try:
+                done.append((entry, await self.redrive(entry, again=again, dry_run=dry_run)))
+            except RefusedRedriveError as error:
+                refused.append((entry, str(error)))
+        return done, refused
 
     async def _resend(self, entry: Entry, record: Record, *, again: bool, now_ms: int) -> Planned:
         event = _planned(entry, record).send if entry.topic == LEDGER.name else _outbound(entry, record)
@@ -147,6 +187,16 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
         streams[entry.conversation, entry.topic, entry.partition].append(entry)
     ordered = {stream: iter(sorted(letters, key=lambda each: each.offset)) for stream, letters in streams.items()}
     return [next(ordered[entry.conversation, entry.topic, entry.partition]) for entry in entries]
+
+
+def read_after(after: str, now_ms: int) -> tuple[int, str]:
+    """Return until when (milliseconds since 1970) letters are meant, and the cursor to go on behind; CursorError if it is none."""
+    if not after:
+        return now_ms, ""
+    until_ms, _, cursor = after.partition(".")
+    if not until_ms.isascii() or not until_ms.isdigit() or not cursor:
+        raise CursorError(f"{after[:60]!r} is no `after` that an answer gave out")
+    return int(until_ms[:20]), cursor
 
 
 def _outbound(entry: Entry, record: Record) -> OutboundEvent:

@@ -13,8 +13,10 @@ from starlette.routing import Route
 from infra.cassandra.rows import write_rows
 from infra.cassandra.sends import RESEND, UNKNOWN, Content, Send, read_content, read_send, resend_row
 from infra.cassandra.session import Cassandra, CassandraAwayError
+from infra.kafka.producer import ProduceError, Producer
 from ingress.api_conversations import answered
-from ingress.api_to_outbound import kind_of_address, queue
+from ingress.api_to_outbound import Queued, kind_of_address, produce_send
+from ingress.audit import Audit, audit_of
 from ingress.problems import problem
 from schemas.events.inbound import RecordPosition
 from schemas.events.outbound import OutboundEvent
@@ -27,26 +29,57 @@ _QUEUED = 202
 _DRY_RUN = frozenset({"true", "1"})
 
 
+class RefusedResendError(Exception):
+    """A send that is not sent again; the text is one sentence that says why."""
+
+
 async def retry_message(request: Request) -> Response:
     """Queue the send again: 202 with the new id, 404 for an unknown one, 409 with a sentence for what must not be sent again."""
 
     async def retry(cassandra: Cassandra) -> Response:
-        send = await read_send(cassandra, tenant=request.state.tenant, send=request.path_params["id"])
-        if send is None:
+        state = request.app.state
+        try:
+            event = await plan_resend(cassandra, tenant=request.state.tenant, send=request.path_params["id"], now_ms=state.clock.now_ms())
+        except RefusedResendError as error:
+            return problem(409, "Not sent again", str(error))
+        if event is None:
             return problem(404, "No such message", "Check the id; `ottla sends list` names the unknown ones.")
-        why_not = refusal(send)
-        content = None if why_not else await read_content(cassandra, send)
-        if content is None:
-            return problem(409, "Not sent again", why_not or f"The text of {send.id} is not in history yet; ask again in a few seconds.")
-        event = resend_of(send, content, now_ms=request.app.state.clock.now_ms())
         if request.query_params.get("dry_run") in _DRY_RUN:
             return JSONResponse({"id": event.id, "conversation": event.conversation, "queued": False})
-        response = await queue(event, request.app.state.producer, request.app.state.queue_positions)
-        if response.status_code == _QUEUED:
-            await note_resend(cassandra, event)
-        return response
+        try:
+            queued = await send_again(event, cassandra, state.producer, audit_of(request))
+        except ProduceError as error:
+            return problem(503, "Not queued", f"The log did not acknowledge ({error}): ask again.", {"Retry-After": "5"})
+        position = await state.queue_positions.position(*queued)
+        body = {"id": event.id, "conversation": event.conversation, "queued": True, "queuePosition": position}
+        return JSONResponse(body, status_code=_QUEUED)
 
     return await answered(request, retry)
+
+
+async def plan_resend(cassandra: Cassandra, *, tenant: str, send: str, now_ms: int) -> OutboundEvent | None:
+    """Return the event that sends a send once more; None for an unknown id.
+
+    Raises RefusedResendError for what must not be sent again, CassandraAwayError when the database does not answer.
+    """
+    found = await read_send(cassandra, tenant=tenant, send=send)
+    if found is None:
+        return None
+    why_not = refusal(found)
+    if why_not:
+        raise RefusedResendError(why_not)
+    content = await read_content(cassandra, found)
+    if content is None:
+        raise RefusedResendError(f"The text of {found.id} is not in history yet; ask again in a few seconds.")
+    return resend_of(found, content, now_ms=now_ms)
+
+
+async def send_again(event: OutboundEvent, cassandra: Cassandra, producer: Producer, audit: Audit) -> Queued:
+    """Queue what `plan_resend` planned and note it; ProduceError when the log does not take it."""
+    await audit.note("resend", event.cause, tenant=event.tenant, conversation=event.conversation, detail=event.id)
+    queued = await produce_send(event, producer)
+    await note_resend(cassandra, event)
+    return queued
 
 
 def refusal(send: Send) -> str:

@@ -137,6 +137,16 @@ AGENTS = Topic(
     partitioning="single",
     purpose="AI agents, the newest record of each id",
 )
+AUDIT = Topic(
+    name="audit",
+    key="id",
+    event="AuditEvent",
+    producers=("ingress",),
+    consumers=("ingress",),
+    retention_ms=400 * DAY_MS,
+    partitioning="single",
+    purpose="what people had done on the pages, over HTTP or by command: who, what, to what, when",
+)
 CONVERSATIONS_CHANGELOG = Topic(
     name="streams-conversations-changelog",
     key="conversation",
@@ -149,7 +159,7 @@ CONVERSATIONS_CHANGELOG = Topic(
 )
 
 CONFIG_TOPICS = (TENANTS, ACCOUNTS, AGENTS)
-TOPICS = (RAW, STATUS, INBOUND, *OUTBOUND.values(), SENT, LEDGER, DEAD_LETTERS, *CONFIG_TOPICS, CONVERSATIONS_CHANGELOG)
+TOPICS = (RAW, STATUS, INBOUND, *OUTBOUND.values(), SENT, LEDGER, DEAD_LETTERS, *CONFIG_TOPICS, AUDIT, CONVERSATIONS_CHANGELOG)
 """Every topic of an installation."""
 
 
