@@ -39,7 +39,7 @@ async def list_messages(request: Request) -> Response:
     """Answer a page of a conversation's messages, newest first."""
 
     async def read(cassandra: Cassandra) -> Response:
-        for conversation in _spellings(request.path_params["id"]):
+        for conversation in spellings(request.path_params["id"]):
             page = await read_messages(
                 cassandra, tenant=tenant_of(request), conversation=conversation, before=before_of(request), limit=limit_of(request)
             )
@@ -109,7 +109,7 @@ def limit_of(request: Request) -> int:
     return int(given[:10])
 
 
-def _spellings(given: str) -> list[str]:
+def spellings(given: str) -> list[str]:
     """Return the keys that may be meant: as given, and as it was before the key's own percent signs were decoded with the path."""
     parts = given.split(":", 2)
     return list(dict.fromkeys([given, ":".join(quote(part, safe="") for part in parts)]))

@@ -20,6 +20,7 @@ from infra.cassandra.session import Cassandra
 from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import OttlaError
+from infra.kafka.follower import Follower
 from infra.kafka.producer import Producer
 from infra.lag.watcher import LagWatcher
 from infra.servers.address import resolve_servers
@@ -37,6 +38,10 @@ from ingress import (
 from ingress.auth import RequireKey
 from ingress.canary_to_raw import send_canaries
 from ingress.health import Readiness
+from ingress.pages import assets, conversations, events, login, records
+from ingress.pages.access import PageAccess, is_page
+from ingress.pages.events import FOLLOWED
+from ingress.pages.render import error_page
 from ingress.problems import problem
 from ingress.queue_position import QueuePositions
 from ingress.webhook_to_raw import STORE_DEADLINE_S, WebhookToRaw
@@ -45,6 +50,9 @@ from schemas.channels import CHANNELS
 log = structlog.get_logger()
 
 _RETRY_S = 2.0
+
+PAGES = (assets, login, conversations, records, events)
+"""The modules of the pages, each with its routes."""
 
 
 class InstallationSecrets:
@@ -81,6 +89,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     state.readiness = Readiness.from_environment(producer)
     state.queue_positions = QueuePositions(settings)
     state.lag = LagWatcher(settings)
+    state.follower, state.streams = Follower(settings, FOLLOWED), set()
+    state.is_leaving = getattr(state, "is_leaving", None) or (lambda: False)
     state.cassandra = None
     state.started_at = time.monotonic()
     background = [
@@ -97,6 +107,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        await state.follower.stop()
         await producer.stop()
         await tables.stop()
         await state.queue_positions.close()
@@ -125,11 +136,19 @@ async def _connect_cassandra(state: Any, settings: Settings) -> None:
             await asyncio.sleep(_RETRY_S)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
+    if is_page(request.url.path):
+        return _page_error(request, status)
     if status == 404:  # noqa: PLR2004
         return problem(404, "No such page", "See the README for the paths there are.")
     return problem(status, "", str(error.detail) if isinstance(error, HTTPException) else "See the log of the ingress.")
+
+
+def _page_error(request: Request, status: int) -> Response:
+    if status == 404:  # noqa: PLR2004
+        return error_page(request, 404, "There is no such page", "Follow the links at the top.")
+    return error_page(request, status, "This could not be done", "See the log of the ingress, then try again.")
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -144,8 +163,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
             *api_conversations.routes,
             *api_dead_letters.routes,
             *api_groups.routes,
+            *(route for each in PAGES for route in each.routes),
         ],
-        middleware=[Middleware(RequireKey)],
+        middleware=[Middleware(PageAccess), Middleware(RequireKey, elsewhere=is_page)],
         exception_handlers={HTTPException: _http_error, 500: _http_error},
         lifespan=lifespan,
     )

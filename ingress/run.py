@@ -19,8 +19,9 @@ _BACKLOG = 2048
 def run(settings: Settings, names: tuple[str, ...]) -> None:  # noqa: ARG001  # every role is run alike; this one has no parts to name
     """Serve until SIGTERM; then finish the requests under way. OttlaError if the port cannot be used."""
     listening = _listen(settings.host, settings.port)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -38,7 +39,10 @@ def run(settings: Settings, names: tuple[str, ...]) -> None:  # noqa: ARG001  # 
     for number in (signal.SIGTERM, signal.SIGINT):
         # When it has drained, uvicorn raises the signal once more for whoever listened before: a clean end is no death by signal.
         signal.signal(number, _ended)
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    # Pages that are open are told nothing more, so that they do not hold up the end.
+    app.state.is_leaving = lambda: server.should_exit
+    server.run(sockets=[listening])
 
 
 def _ended(number: int, _: object) -> None:

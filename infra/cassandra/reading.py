@@ -130,6 +130,16 @@ async def platform_ids_of(cassandra: Cassandra, send: str) -> list[str]:
     return [each["platform_id"] for each in await cassandra.execute(_SELECT_PLATFORM_IDS, (send,))]
 
 
+def cursor_at(time_ms: int) -> str:
+    """Return the `before` that asks for what was said up to and at a time, given in milliseconds since 1970."""
+    return str(_Place(time_ms + 1, 0, 0, ""))
+
+
+async def owners_of(cassandra: Cassandra, conversation: str) -> set[str]:
+    """Return the tenants that have messages of a conversation; CassandraAwayError when the database does not answer."""
+    return {tenant for _, tenants in await _buckets(cassandra, EVERY_TENANT, conversation) for tenant in tenants}
+
+
 def time_of_send(send: Row) -> int:
     """Return the time, in milliseconds, under which the message of a row of `sends` is found: of the plan that left, else the first."""
     sent = send["sent_created_at_ms"]

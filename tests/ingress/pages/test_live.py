@@ -1,0 +1,71 @@
+"""What changes on an open page is sent, soon, once, and no more often than it must be looked for."""
+
+import asyncio
+import itertools
+
+from ingress.pages.live import Change, Item, Schedule, changes, version_of
+
+
+def item(name: str, version: str) -> Item:
+    return Item(name, version, lambda: f"<li id={name}>{version}</li>")
+
+
+class Page:
+    """A page whose items a test changes; time goes on by itself, quickly."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.written = asyncio.Event()
+        self.reads = 0
+
+    async def read(self) -> list[Item]:
+        self.reads += 1
+        return self.items
+
+
+async def test_the_whole_page_first_then_what_is_other() -> None:
+    """Each once; what is gone changes the ids."""
+    page = Page()
+    page.items = [item("a", "1"), item("b", "1")]
+    loop = asyncio.get_running_loop()
+    stream = changes(page.read, page.written, lambda: False, loop.time)
+    assert await anext(stream) == Change("<li id=a>1</li><li id=b>1</li>", ["a", "b"])
+    page.items = [item("c", "1"), item("a", "2"), item("b", "1")]
+    page.written.set()
+    assert await asyncio.wait_for(anext(stream), 1) == Change("<li id=c>1</li><li id=a>2</li>", ["c", "a", "b"])
+    page.items = [item("c", "1")]
+    page.written.set()
+    assert await asyncio.wait_for(anext(stream), 1) == Change("", ["c"])
+    await stream.aclose()
+
+
+async def test_an_empty_page_says_that_it_is_there() -> None:
+    """So that the browser knows that it is live; and the stream ends with the process."""
+    page = Page()
+    over = False
+    stream = changes(page.read, page.written, lambda: over, asyncio.get_running_loop().time)
+    assert await anext(stream) == Change("", [])
+    over = True
+    assert [change async for change in stream] == []
+
+
+def test_when_it_is_looked() -> None:
+    """Soon after something was written and again as history may be behind, never more than five times a second, at least every ten."""
+    schedule = Schedule(0.0)
+    schedule.told(100.0)
+    looks: list[float] = []
+    now = 100.0
+    while len(looks) < 9:
+        now = max(now, schedule.next_at())
+        schedule.looked(now)
+        looks.append(round(now - 100, 2))
+    assert looks[0] <= 0.2
+    assert all(later - sooner >= 0.2 - 1e-9 for sooner, later in itertools.pairwise(looks))
+    assert looks[-2] == 12.0
+    assert looks[-1] == 22.0
+    assert sum(look <= 1.0 for look in looks) >= 3
+
+
+def test_versions_are_of_what_is_shown() -> None:
+    """The same for the same, another for anything else."""
+    assert version_of(["a", 1]) == version_of(["a", 1]) != version_of(["a", 2])
