@@ -38,7 +38,7 @@ from ingress import (
 from ingress.auth import RequireKey
 from ingress.canary_to_raw import send_canaries
 from ingress.health import Readiness
-from ingress.pages import assets, conversations, events, login, records
+from ingress.pages import assets, audit, conversations, dead_letters, events, login, overview, records, sends
 from ingress.pages.access import PageAccess, is_page
 from ingress.pages.events import FOLLOWED
 from ingress.pages.render import error_page
@@ -51,7 +51,7 @@ log = structlog.get_logger()
 
 _RETRY_S = 2.0
 
-PAGES = (assets, login, conversations, records, events)
+PAGES = (assets, login, overview, conversations, dead_letters, sends, audit, records, events)
 """The modules of the pages, each with its routes."""
 
 

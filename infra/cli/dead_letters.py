@@ -71,23 +71,26 @@ def show_(*, letter: str, output: str) -> None:
 @command.command("redrive")
 @click.argument("ids", metavar="[ID...]", nargs=-1)
 @click.option("--cause", default="", help="every open one of this cause")
+@click.option("--stage", default="", help="of these only those of this stage, such as streams or sender")
 @click.option("--all", "everything", is_flag=True, help="every open one")
 @click.option("--execute", is_flag=True, help="do it; without this it is only told what would be done")
 @click.option("--again", is_flag=True, help="also those of the IDs that were redriven before")
-def redrive(*, ids: tuple[str, ...], cause: str, everything: bool, execute: bool, again: bool) -> None:
+def redrive(*, ids: tuple[str, ...], cause: str, stage: str, everything: bool, execute: bool, again: bool) -> None:
     """Put the original events back where they came from, oldest first, so that they are handled again.
 
     Nothing is answered or sent twice by it: what was sent is known by its id. If one of the IDs must not be redriven, none is.
     """
     if [bool(ids), bool(cause), everything].count(True) != 1:
         raise UsageError("Say which ones: IDs, --cause CAUSE or --all (`ottla dead-letters list --by-cause` counts them).")
+    if stage and ids:
+        raise UsageError("--stage goes with --cause or --all: IDs say all there is to say.")
     if again and not ids:
         raise UsageError("--again is for IDs: --cause and --all mean those that were not redriven yet.")
     settings = load_settings()
     if ids:
         asyncio.run(_redrive_ids(settings, list(dict.fromkeys(ids)), execute=execute, again=again))
     else:
-        asyncio.run(_redrive_many(settings, {"cause": cause} if cause else {"all": True}, execute=execute))
+        asyncio.run(_redrive_many(settings, ({"cause": cause} if cause else {"all": True}) | {"stage": stage}, execute=execute))
 
 
 async def _listed(settings: Settings, wanted: dict[str, str], limit: int) -> list[dict[str, Any]]:

@@ -35,6 +35,30 @@ class LogReader:
         except (KafkaError, TimeoutError):
             raise KafkaUnreachableError(self._settings.kafka) from None
 
+    async def read_before(self, partition: int, before: int | None, *, count: int) -> list[Record]:
+        """Return the last records of a partition below an offset (None: the end), oldest first, at most `count`.
+
+        KafkaUnreachableError when the broker does not answer.
+        """
+        place = TopicPartition(self._topic.named(self._settings.topic_prefix), partition)
+        found: list[Record] = []
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                self._consumer.assign([place])
+                beginnings, ends = await self._consumer.beginning_offsets([place]), await self._consumer.end_offsets([place])
+                end = ends[place] if before is None else min(before, ends[place])
+                begin = max(beginnings[place], end - count)
+                if begin < end:
+                    self._consumer.seek(place, begin)
+                while begin < end:
+                    record = await self._consumer.getone(place)
+                    begin = record.offset + 1
+                    if record.offset < end:
+                        found.append(record_of(record, self._topic.name))
+        except (KafkaError, TimeoutError):
+            raise KafkaUnreachableError(self._settings.kafka) from None
+        return found
+
     async def _read(self, place: TopicPartition, offset: int) -> Record | None:
         if place.partition not in (self._consumer.partitions_for_topic(place.topic) or ()):
             return None

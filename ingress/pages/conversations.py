@@ -66,7 +66,7 @@ async def show_conversation(request: Request) -> Response:
             live = {"view": "timeline", "conversation": found.conversation} if before is None else None
             ways = [(way, version_of(way)) for way in _ways(request, found.messages)]
             return page(request, "timeline.html", view="timeline", ways=ways, live=live, **shared)
-        messages = [(message, version_of(message), _notice(message)) for message in reversed(found.messages)]
+        messages = [(message, version_of([message, notice]), notice) for message, notice in reversed(_noticed(found.messages))]
         return page(request, "thread.html", view="thread", messages=messages, is_newest=before is None, **shared)
 
     return await shown(request, show)
@@ -76,11 +76,11 @@ async def newest_messages(request: Request, cassandra: Cassandra) -> list[Item]:
     """Return the newest messages of the conversation that the query names, as they change."""
     found = await _messages(request, cassandra, request.query_params.get("conversation", ""))
 
-    def item(message: Message) -> Item:
-        version = version_of(message)
-        return Item(f"m-{message.id}", version, lambda: piece(request, "bubble.html", "bubble", message, version, _notice(message)))
+    def item(message: Message, notice: Notice | None) -> Item:
+        version = version_of([message, notice])
+        return Item(f"m-{message.id}", version, lambda: piece(request, "bubble.html", "bubble", message, version, notice))
 
-    return [item(each) for each in found.messages] if found is not None else []
+    return [item(*each) for each in _noticed(found.messages)] if found is not None else []
 
 
 async def newest_ways(request: Request, cassandra: Cassandra) -> list[Item]:
@@ -150,13 +150,16 @@ def _ways(request: Request, messages: Sequence[Message]) -> list[Way]:
     return [way_of(turn, request.app.state.config.agents) for turn in turns_of(messages)]
 
 
-def _notice(message: Message) -> Notice | None:
-    return notice_of(message)
+def _noticed(messages: Sequence[Message]) -> list[tuple[Message, Notice | None]]:
+    """Return messages with what somebody has to know of them."""
+    answers = {turn.first.id: turn.answers for turn in turns_of(messages)}
+    return [(message, notice_of(message, answers.get(message.id, []))) for message in messages]
 
 
 def _name(messages: Sequence[Message]) -> str:
-    """Return the name under which the other side last wrote."""
-    return next((each.sender.name for each in messages if each.sender is not None and each.sender.name), "")
+    """Return the name under which the other side last wrote; empty if it is only the number again."""
+    sender = next((each.sender for each in messages if each.sender is not None and each.sender.name), None)
+    return "" if sender is None or sender.name in (sender.phone, f"+{sender.phone}") else sender.name
 
 
 def _missing(request: Request) -> Response:

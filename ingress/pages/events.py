@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from infra.cassandra.aliases import conversation_of_key, members_of
 from infra.cassandra.session import Cassandra, CassandraAwayError
-from ingress.pages import conversations
+from ingress.pages import conversations, dead_letters, sends
 from ingress.pages.live import Item, changes
-from schemas.topics import INBOUND, OUTBOUND, SENT, STATUS, Topic
+from schemas.topics import DEAD_LETTERS, INBOUND, OUTBOUND, SENT, STATUS, Topic
 
 log = structlog.get_logger()
 
@@ -37,8 +37,10 @@ VIEWS = {
     "conversations": View((INBOUND, *OUTBOUND.values()), conversations.newest_conversations, is_whole=False),
     "thread": View(_MESSAGES, conversations.newest_messages, is_whole=False),
     "timeline": View(_MESSAGES, conversations.newest_ways, is_whole=False),
+    "dead-letters": View((DEAD_LETTERS,), dead_letters.newest_groups, is_whole=True),
+    "sends": View((SENT, STATUS), sends.newest_sends, is_whole=True),
 }
-FOLLOWED = _MESSAGES
+FOLLOWED = (*_MESSAGES, DEAD_LETTERS)
 """The topics that any view follows."""
 
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra.cassandra.history import iso
 from infra.cassandra.reading import EVERY_TENANT, CursorError
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.clock import iso
@@ -34,6 +35,7 @@ _environment.filters |= {
     "counted": words.counted,
     "exact": words.exact,
     "harmless": harmless,
+    "iso": iso,
     "line": words.line_of,
     "lines": words.lines_of,
     "milliseconds": words.milliseconds,

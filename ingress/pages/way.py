@@ -8,6 +8,9 @@ from infra.cassandra.history import Hop, Message, Position
 from ingress.pages.words import milliseconds
 from schemas.events.config import Agent
 
+FALLBACK = "fallback"
+"""The step of what is sent in place of an answer."""
+
 _WIDTH = 1000.0
 _LEAST = 4.0
 _NAMES = {
@@ -120,13 +123,15 @@ def way_of(turn: Turn, agents: Mapping[str, Agent]) -> Way:
         is_question=turn.first.direction == "in",
         answers=[each.text for each in turn.answers if each.text],
         phases=phases,
-        notice=next((found for found in map(notice_of, reversed(messages)) if found is not None), None),
+        notice=next((found for each in reversed(messages) if (found := notice_of(each, turn.answers)) is not None), None),
     )
 
 
-def notice_of(message: Message) -> Notice | None:
-    """Return what somebody has to know who asks why there is no answer; None where all is well."""
+def notice_of(message: Message, answers: Sequence[Message] = ()) -> Notice | None:
+    """Return what somebody has to know who asks why there is no answer; None where all is well. `answers` are those of its turn."""
     if message.direction == "in":
+        if message.decision == "failed" and any(each.step not in ("", FALLBACK) for each in answers):
+            return Notice(kind="warn", text=f"The agent failed at first ({message.reason}); answered when it was redriven.")
         return _unanswered(message)
     if message.status in ("failed", "rejected"):
         why = _error(message)

@@ -25,6 +25,8 @@ let source = null;
 function put(list, element, isFirst) {
   const known = document.getElementById(element.id);
   if (known && known.dataset.v === element.dataset.v) return;
+  const box = known && known.querySelector("input[type=checkbox]:checked");
+  if (box) element.querySelector("input[type=checkbox]").checked = true;
   if (known) known.remove();
   const isUp = list.dataset.list === "up";
   const next = [...list.children].find((each) => (isUp ? each.dataset.order > element.dataset.order : each.dataset.order < element.dataset.order));
@@ -46,6 +48,7 @@ function take(message, isFirst) {
   const max = Number(list.dataset.max || 0);
   while (max && list.children.length > max) (list.dataset.list === "up" ? list.firstElementChild : list.lastElementChild).remove();
   list.hidden = !list.children.length;
+  for (const form of main.querySelectorAll("[data-form]")) form.hidden = list.hidden;
   for (const empty of main.querySelectorAll("[data-empty]")) empty.hidden = !list.hidden;
   if ("atEnd" in list.dataset && isAtEnd) window.scrollTo(0, document.body.scrollHeight);
 }

@@ -122,3 +122,18 @@ def test_why_there_is_no_answer(found: Message, words: str) -> None:
     """One sentence where something is not as it should be, none where it is."""
     notice = notice_of(found)
     assert (words in notice.text) if notice is not None and words else (notice is None and not words)
+
+
+def test_what_was_redriven_is_answered_after_all() -> None:
+    """The fallback is no answer; what a redrive brought is one."""
+    question, sorry, real = (
+        message("q", 0, decision="failed", reason="model-timeout"),
+        answer("f", 1, "q", step="fallback"),
+        answer("r", 2, "q", step="redrive"),
+    )
+    only_sorry = notice_of(question, [sorry])
+    assert only_sorry is not None
+    assert only_sorry.kind == "bad"
+    both = notice_of(question, [sorry, real])
+    assert both is not None
+    assert (both.kind, "answered when it was redriven" in both.text) == ("warn", True)
