@@ -41,6 +41,7 @@ from ingress.health import Readiness
 from ingress.pages import assets, audit, conversations, dead_letters, events, login, overview, records, sends
 from ingress.pages.access import PageAccess, is_page
 from ingress.pages.events import FOLLOWED
+from ingress.pages.live import Turns
 from ingress.pages.render import error_page
 from ingress.problems import problem
 from ingress.queue_position import QueuePositions
@@ -89,7 +90,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     state.readiness = Readiness.from_environment(producer)
     state.queue_positions = QueuePositions(settings)
     state.lag = LagWatcher(settings)
-    state.follower, state.streams = Follower(settings, FOLLOWED), set()
+    state.follower, state.streams, state.turns = Follower(settings, FOLLOWED), set(), Turns()
     state.is_leaving = getattr(state, "is_leaving", None) or (lambda: False)
     state.cassandra = None
     state.started_at = time.monotonic()

@@ -167,7 +167,7 @@ class Up:
         self._was_ready = True
         where = ingress.base_url
         platform = "" if self._settings.whatsapp_api else ", simulated platform"
-        self._printer.say("info", f"ready: {where} (webhooks at {where}/webhooks/whatsapp{platform}; try `ottla trigger text`)")
+        self._printer.say("info", f"ready: {where} (pages; webhooks at {where}/webhooks/whatsapp{platform}; try `ottla trigger text`)")
 
     async def _drain(self) -> None:
         began = time.monotonic()

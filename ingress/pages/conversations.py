@@ -18,7 +18,9 @@ from ingress.pages.way import Notice, Turn, Way, notice_of, turns_of, way_of
 from ingress.pages.words import path_part
 
 LISTED = 50
-"""Conversations, or messages, of one page."""
+"""Messages of one page."""
+
+_CONVERSATIONS = 25  # each is three small reads
 
 _AROUND_MS = 15 * 60_000
 _SEE_OTHER = 303
@@ -34,17 +36,19 @@ async def show_conversations(request: Request) -> Response:
         if query:
             found = await find_conversations(cassandra, tenant=request.state.tenant, contact=query)
         else:
-            found = await read_conversations(cassandra, tenant=request.state.tenant, before=before, limit=LISTED)
+            found = await read_conversations(cassandra, tenant=request.state.tenant, before=before, limit=_CONVERSATIONS)
         listed = [(each, version_of(each)) for each in found.conversations]
         is_first = before is None
-        return page(request, "conversations.html", conversations=listed, before=found.before, query=query, is_first=is_first, limit=LISTED)
+        return page(
+            request, "conversations.html", conversations=listed, before=found.before, query=query, is_first=is_first, limit=_CONVERSATIONS
+        )
 
     return await shown(request, show)
 
 
 async def newest_conversations(request: Request, cassandra: Cassandra) -> list[Item]:
     """Return the first page of the list, as it changes."""
-    found = await read_conversations(cassandra, tenant=request.state.tenant, limit=LISTED)
+    found = await read_conversations(cassandra, tenant=request.state.tenant, limit=_CONVERSATIONS)
 
     def item(each: Conversation) -> Item:
         version = version_of(each)

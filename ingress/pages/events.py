@@ -76,7 +76,9 @@ async def _events(request: Request, view: View) -> AsyncIterator[bytes]:
 
 def _reading(request: Request, view: View) -> Callable[[], Awaitable[list[Item]]]:
     async def read() -> list[Item]:
-        return await view.read(request, request.app.state.cassandra)
+        state = request.app.state
+        items: list[Item] = await state.turns.take(lambda: view.read(request, state.cassandra))
+        return items
 
     return read
 

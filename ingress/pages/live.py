@@ -15,6 +15,9 @@ _AGAIN_S = (0.05, 0.15, 0.35, 0.75, 1.5, 3.0, 6.0, 12.0)
 _LEAST_S = 0.2
 _ANYWAY_S = 10.0
 _VERSION_LENGTH = 16
+_AT_ONCE = 2
+_REST = 5.0
+_REST_S_MAX = 2.0
 
 
 class Item(NamedTuple):
@@ -35,6 +38,23 @@ class Change(NamedTuple):
 def version_of(shown: object) -> str:
     """Return a text that is the same for what looks the same."""
     return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:_VERSION_LENGTH]
+
+
+class Turns:
+    """Lets open pages read in turns, and lets a while go by after each: however many they are, they take a third of what there is."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    async def take(self, read: Callable[[], Awaitable[list[Item]]]) -> list[Item]:
+        """Return what `read` returns, when it is its turn."""
+        await self._room.acquire()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            return await read()
+        finally:
+            loop.call_later(min(_REST_S_MAX, _REST * (loop.time() - begun)), self._room.release)
 
 
 class Schedule:

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.cassandra.history import iso
 from infra.cassandra.reading import EVERY_TENANT, CursorError
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.clock import iso

@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from infra.clock import SystemClock
 from infra.settings import Settings
+from ingress import api_to_outbound
 from ingress.auth import RequireKey
-from schemas.events.config import Tenant
+from schemas.events.config import Account, Tenant
 
 ADMIN = "an-admin-key"
 
@@ -54,3 +56,31 @@ async def test_a_tenant_s_key_reaches_that_tenant_only(key: str, path: str, stat
     assert answer.status_code == status
     if status == 200:
         assert answer.json() == tenant
+
+
+async def test_a_tenant_sends_from_its_own_numbers_only() -> None:
+    """Another one's number is not there for it, and nothing is queued; the administrator sends from all."""
+
+    class AskedError(Exception):
+        """The send would be queued."""
+
+    def producer() -> None:
+        raise AskedError
+
+    app = Starlette(routes=api_to_outbound.routes, middleware=[Middleware(RequireKey)])
+    app.state.settings = Settings(admin_key=SecretStr(ADMIN), _env_file=None)
+    tenants = {"acme": Tenant(id="acme", key="a-key-of-acme-here")}
+    accounts = {"1": Account(id="a", phone_number_id="1", tenant="acme"), "2": Account(id="b", phone_number_id="2", tenant="other")}
+    app.state.config = SimpleNamespace(tenants=tenants, account_by_phone_number_id=accounts.get)
+    app.state.cassandra, app.state.clock, app.state.queue_positions = None, SystemClock(), None
+    app.state.producer = SimpleNamespace(partitions=lambda _: producer())
+    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://ingress")
+    async with http:
+        for key, account, is_queued in (("a-key-of-acme-here", "1", True), ("a-key-of-acme-here", "2", False), (ADMIN, "2", True)):
+            body = {"account": account, "to": "16505550001", "type": "text", "text": {"body": "hi"}}
+            asking = http.post("/v1/messages", json=body, headers={"Authorization": f"Bearer {key}"})
+            if is_queued:
+                with pytest.raises(AskedError):
+                    await asking
+            else:
+                assert (await asking).status_code == 404

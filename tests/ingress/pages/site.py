@@ -19,6 +19,7 @@ from ingress.app import PAGES, _http_error
 from ingress.auth import RequireKey
 from ingress.pages.access import PageAccess, is_page
 from ingress.pages.events import FOLLOWED
+from ingress.pages.live import Turns
 from schemas.events.config import Tenant
 
 ADMIN_KEY = "an-admin-key"
@@ -49,6 +50,7 @@ def site(cassandra: object = None, *, tenant: str = "acme", settings: Settings |
         "clock": MovedClock(),
         "follower": Follower(settings, FOLLOWED),
         "streams": set(),
+        "turns": Turns(),
         "is_leaving": lambda: False,
     }
     for name, value in (given | state).items():

@@ -3,7 +3,10 @@
 import asyncio
 import itertools
 
-from ingress.pages.live import Change, Item, Schedule, changes, version_of
+import pytest
+
+from infra.cassandra.session import CassandraAwayError
+from ingress.pages.live import Change, Item, Schedule, Turns, changes, version_of
 
 
 def item(name: str, version: str) -> Item:
@@ -69,3 +72,28 @@ def test_when_it_is_looked() -> None:
 def test_versions_are_of_what_is_shown() -> None:
     """The same for the same, another for anything else."""
     assert version_of(["a", 1]) == version_of(["a", 1]) != version_of(["a", 2])
+
+
+async def test_many_pages_take_turns() -> None:
+    """However many look at once, they leave most of the time to others; one that fails gives its turn back."""
+    turns, loop = Turns(), asyncio.get_running_loop()
+    under_way = most = 0
+
+    async def read() -> list[Item]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        return []
+
+    async def fail() -> list[Item]:
+        raise CassandraAwayError("away")
+
+    with pytest.raises(CassandraAwayError):
+        await turns.take(fail)
+    begun = loop.time()
+    await asyncio.gather(*(turns.take(read) for _ in range(6)))
+    assert most == 2
+    # Three rounds with two rests between them, of five times what was worked.
+    assert loop.time() - begun >= 3 * 0.01 + 2 * 0.05
