@@ -127,7 +127,7 @@ async def test_a_live_group_is_refused_also_by_the_broker(settings: Settings, ot
     member = LaneConsumer(settings, group=GROUP, topics=[DEAD_LETTERS], handle=handle, on_fatal=lambda _: None)
     await member.start()
     try:
-        await asyncio.wait_for(member.ready.wait(), 20)
+        await asyncio.wait_for(member.ready.wait(), 60)
         for more in ([], ["--execute"]):
             code, out, err = await ottla(settings, "groups", "reset", GROUP, "--all-topics", "--to-latest", *more)
             assert (code, err.count("\n")) == (UNSAFE, 1)

@@ -70,7 +70,7 @@ async def test_a_stopped_group_s_lag_is_right_to_the_message_and_to_the_second(s
     await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 2, [now_ms - 9_000], value=LARGE)
     await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 3, [now_ms - 90_000])
     await commit(settings, "dead-letters", {(DEAD_LETTERS.name, 0): 1, (DEAD_LETTERS.name, 3): 1})
-    reader, windows = LagReader(settings), Windows()
+    reader, windows = LagReader(settings, timeout_s=30), Windows()
     try:
         windows.add(await reader.read())
         after_ms = int(time.time() * 1000)
@@ -94,7 +94,7 @@ async def test_what_was_deleted_unprocessed_is_lost_and_no_lag(settings: Setting
     admin = AdminClient({"bootstrap.servers": settings.kafka})
     (done,) = admin.delete_records([gone]).values()
     await asyncio.to_thread(done.result, 15)
-    reader, questions = LagReader(settings), Questions(settings, timeout_s=5)
+    reader, questions = LagReader(settings, timeout_s=30), Questions(settings, timeout_s=30)
     place = Place(RAW.named(settings.topic_prefix), 5)
     try:
         seen = (await reader.read())[Source("streams", RAW.name, 5)]
@@ -116,14 +116,14 @@ async def test_living_members_and_what_is_theirs(settings: Settings) -> None:
     async def handle(_: Sequence[Record]) -> None:
         await stuck.wait()
 
-    reader, windows = LagReader(settings), Windows()
+    reader, windows = LagReader(settings, timeout_s=30), Windows()
     member = LaneConsumer(settings, group="dead-letters", topics=[DEAD_LETTERS], handle=handle, on_fatal=lambda _: None)
     try:
         before = await reader.read()
         assert {source.topic for source in before} == {topic.name for group in GROUPS.values() for topic in group.topics}
         assert {each.owner for each in before.values()} == {""}
         await member.start()
-        await asyncio.wait_for(member.ready.wait(), 20)
+        await asyncio.wait_for(member.ready.wait(), 60)
         await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 0, [0])
         seen = await reader.read()
         owners = {source.group: each.owner for source, each in seen.items()}
@@ -143,7 +143,7 @@ async def test_a_broker_that_is_away_and_topics_that_are_missing(settings: Setti
     with pytest.raises(AwayError, match=r"127\.0\.0\.1:1"):
         await away.read()
     await away.close()
-    reader = LagReader(settings)
+    reader = LagReader(settings, timeout_s=30)
     try:
         assert await reader.read() == {}
         await create_topics(settings)
