@@ -94,13 +94,11 @@ def print_summary(console: Console, plan: Plan, summary: Summary) -> None:
 def print_differences(console: Console, folder: Folder) -> None:
     """Print the first differences side by side, and where the others are."""
     shown, count = differences(folder, _SHOWN_MAX)
-    conversation = ""
     for table in _tables(shown):
         console.print()
         console.print(table)
     if count > len(shown):
-        conversation = f"{count - len(shown):,} more differ: {folder.comparison} has them all."
-        console.print(Text(conversation), soft_wrap=True)
+        console.print(Text(f"{count - len(shown):,} more differ: {folder.comparison} has them all."), soft_wrap=True)
 
 
 def _tables(items: list[Compared]) -> Iterator[Table]:
