@@ -13,6 +13,7 @@ from infra.kafka.record import Record
 from infra.retries import Patience
 from infra.settings import Settings
 from schemas.codec import DecodeError, decode
+from schemas.events.canary import is_canary
 from schemas.events.config import DEFAULT_TENANT, Account
 from schemas.events.config import Agent as AgentConfig
 from schemas.events.inbound import RecordPosition
@@ -162,6 +163,8 @@ def conversations_wanted(plan: Plan, config: ConfigTables) -> Wanted:
     name = plan.conversation.encode()
 
     def wanted(key: bytes) -> bool:
+        if is_canary(key):
+            return False
         if name and key != name and (b":" in name or not key.endswith(b":" + name)):
             return False
         return not plan.tenant or config.tenant_of(key) == plan.tenant

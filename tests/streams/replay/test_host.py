@@ -35,6 +35,7 @@ def test_pace() -> None:
     ("conversation", "tenant", "key", "expected"),
     [
         ("", "", b"wa:1:15550001111", True),
+        ("", "", b"canary:-:0", False),
         ("wa:1:15550001111", "", b"wa:1:15550001111", True),
         ("wa:1:15550001111", "", b"wa:2:15550001111", False),
         ("15550001111", "", b"wa:2:15550001111", True),
