@@ -2,7 +2,7 @@
 
 Burrow reads every commit. Here the broker is asked every few seconds, and our consumers commit only what has changed. So what stands for a
 commit is an observation in which the offset had moved, or in which a living member had the partition: a member that lives and does not get
-on is stalled, and where nobody has committed or lived for longer than the window reaches, the group has stopped (decision 0012).
+on is stalled, and where nobody has committed or lived for longer than the window reaches, the group has stopped (decision 0013).
 """
 
 from collections.abc import Sequence
