@@ -10,6 +10,7 @@ import msgspec
 from infra.clock import iso
 from infra.kafka.record import Record
 from schemas.codec import Headers, decode
+from schemas.events.audit import AuditEvent
 from schemas.events.canary import CanaryEvent
 from schemas.events.config import Account, Agent, Tenant
 from schemas.events.dead_letter import read_dead_letter
@@ -20,7 +21,7 @@ from schemas.events.planned import PlannedEvent
 from schemas.events.routed_part import RoutedPart
 from schemas.events.sent import SentEvent
 from schemas.events.webhook_part import WebhookPart
-from schemas.topics import ACCOUNTS, AGENTS, CONFIG_TOPICS, DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS, TENANTS
+from schemas.topics import ACCOUNTS, AGENTS, AUDIT, CONFIG_TOPICS, DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS, TENANTS
 
 EVENTS: dict[str, Any] = {
     RAW.name: WebhookPart | RoutedPart | CanaryEvent,
@@ -33,13 +34,14 @@ EVENTS: dict[str, Any] = {
     TENANTS.name: Tenant,
     ACCOUNTS.name: Account,
     AGENTS.name: Agent,
+    AUDIT.name: AuditEvent,
 }
 """What the records of each topic are; the others hold any bytes, or what is a stage's own."""
 
-SECRET_TOPICS = frozenset({ACCOUNTS.name})
+SECRET_TOPICS = frozenset({ACCOUNTS.name, TENANTS.name})
 """Topics whose records hold secrets: their bytes are not shown as they are."""
 
-_SECRETS = ("token", "app_secret")
+_SECRETS: dict[type[msgspec.Struct], tuple[str, ...]] = {Account: ("token", "app_secret"), Tenant: ("key",)}
 _MASK = "***"
 _DELETABLE = frozenset(topic.name for topic in CONFIG_TOPICS)
 
@@ -67,8 +69,9 @@ def decoded(record: Record) -> Decoded:
         content = json.loads(record.value)
     except (ValueError, RecursionError) as error:
         return Decoded(record, problem=str(error) or type(error).__name__)
-    if isinstance(event, Account):
-        held = {name: _MASK for name in _SECRETS if getattr(event, name)}
+    secrets = _SECRETS.get(type(event), ()) if event is not None else ()
+    if event is not None and secrets:
+        held = {name: _MASK for name in secrets if getattr(event, name)}
         return Decoded(record, event=msgspec.structs.replace(event, **held), content=content | held)
     return Decoded(record, event=event, content=content)
 

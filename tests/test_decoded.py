@@ -87,6 +87,8 @@ def test_secrets_are_masked() -> None:
     assert "hush" not in repr(found.event) + repr(found.content) + repr(as_json(found))
     assert as_json(found)["event"]["token"] == "***"
     assert "token" not in as_json(decoded(record(ACCOUNTS.name, encode(Account(id="shop", phone_number_id="1")))))["event"]
+    tenant = as_json(decoded(record(TENANTS.name, encode(Tenant(id="acme", key="hush-hush-hush-hush")))))
+    assert (tenant["event"]["key"], "hush" in str(tenant)) == ("***", False)
     damaged = as_json(decoded(record(ACCOUNTS.name, encode(account)[:-1])))
     assert damaged["undecodable"]
     assert "base64" not in damaged

@@ -2,7 +2,7 @@
 
 import pytest
 
-import infra.cli
+from infra.cli import run
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,6 @@ def test_what_cannot_be_done_is_a_sentence(
     monkeypatch.setenv("OTTLA_KAFKA", "127.0.0.1:1")
     monkeypatch.setenv("OTTLA_CASSANDRA", "127.0.0.1:1")
     monkeypatch.chdir(str(tmp_path))
-    assert infra.cli.run(["replay", *words]) == code
+    assert run(["replay", *words]) == code
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1)

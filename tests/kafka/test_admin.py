@@ -18,7 +18,7 @@ from infra.kafka.admin import (
     topic_config,
 )
 from infra.settings import Settings
-from schemas.topics import ACCOUNTS, CONFIG_TOPICS, MIB, RAW, STATUS, TOPICS
+from schemas.topics import ACCOUNTS, MIB, RAW, STATUS, TOPICS
 
 
 def _config(settings: Settings, name: str) -> dict[str, str]:
@@ -63,7 +63,7 @@ async def test_all_topics_are_made_once(settings: Settings) -> None:
     assert await create_topics(settings) == []
     for row in await list_topics(settings):
         assert row.name in names
-        assert row.partitions == row.partitions_wanted == (1 if row.topic in CONFIG_TOPICS else settings.partitions)
+        assert row.partitions == row.partitions_wanted == (1 if row.topic.partitioning == "single" else settings.partitions)
         assert row.replication == 1
         assert topic_config(row.topic, replication=1).items() <= _config(settings, row.name).items()
 

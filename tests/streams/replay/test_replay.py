@@ -22,7 +22,7 @@ from infra.simulator.webhooks import build, text_body
 from schemas.codec import decode
 from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
-from schemas.topics import CONFIG_TOPICS, OUTBOUND, RAW, TOPICS
+from schemas.topics import OUTBOUND, RAW, TOPICS
 from streams.decisions import DEFAULT_FALLBACK
 from streams.replay.run import Wish
 from streams.replay.run import replay as replay_here
@@ -119,7 +119,7 @@ async def standing(settings: Settings) -> dict[str, Any]:
     try:
         found: dict[str, Any] = {}
         for topic in TOPICS:
-            count = 1 if topic in CONFIG_TOPICS else settings.partitions
+            count = 1 if topic.partitioning == "single" else settings.partitions
             places = [TopicPartition(topic.named(settings.topic_prefix), number) for number in range(count)]
             found |= {f"{place.topic}/{place.partition}": end for place, end in (await consumer.end_offsets(places)).items()}
     finally:
