@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from infra.servers.local import Servers, start_servers
@@ -43,6 +44,15 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep settings of the person who runs the tests out of them."""
     for name in [name for name in os.environ if name.startswith("OTTLA_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a command that ran in this process did to the log, and let no logger keep it."""
+    usual, configure = structlog.get_config(), structlog.configure
+    monkeypatch.setattr(structlog, "configure", lambda **words: configure(**{**words, "cache_logger_on_first_use": False}))
+    yield
+    configure(**usual)
 
 
 @pytest.fixture

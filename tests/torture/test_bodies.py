@@ -80,7 +80,7 @@ def test_a_process_that_dies_is_told_with_its_bodies(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(500)
 async def test_a_real_ingress_takes_them_and_goes_on(settings: Settings) -> None:
     """Every answer is the one it must be, the processes live on in the same memory, and the next ordinary message is answered."""
     seed = secrets.randbelow(1 << 32)
@@ -97,7 +97,7 @@ async def test_a_real_ingress_takes_them_and_goes_on(settings: Settings) -> None
         def answered(found: list[Any]) -> bool:
             return any(decode(record.value, OutboundEvent).to == PHONE for record in found)
 
-        await wait_for_records(settings, "outbound-high", answered, timeout_s=120)
+        await wait_for_records(settings, "outbound-high", answered, timeout_s=300)
         for role in installation.running.values():
             assert role.process is not None
             assert role.process.poll() is None
