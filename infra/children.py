@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _POLL_S = 0.05
@@ -87,7 +87,19 @@ def _all_commands_from_ps() -> list[tuple[int, list[str]]]:
     return [(int(line.split()[0]), line.split()[1:]) for line in lines if line.strip()]
 
 
-async def wait_exit(child: subprocess.Popen[bytes]) -> int:
+class Child(Protocol):
+    """A child process, as `subprocess.Popen` is one; `poll` returns its exit code once it has ended (negative: the signal)."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...  # noqa: D102
+
+    def terminate(self) -> None: ...  # noqa: D102
+
+    def kill(self) -> None: ...  # noqa: D102
+
+
+async def wait_exit(child: Child) -> int:
     """Wait until a child of ours ends and return its exit code (negative: the signal)."""
     while (code := child.poll()) is None:
         await _ended(child.pid)

@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError
 
 from infra.errors import OttlaError
 from infra.kafka.admin import KafkaUnreachableError, TopicsError
-from infra.kafka.stopping import stop_consumer
+from infra.kafka.connection import aiokafka_options
+from infra.masking import hide
 from infra.settings import Settings
 from schemas.codec import DecodeError, decode
 from schemas.events.config import DEFAULT_TENANT, Account, Agent, Tenant
@@ -60,7 +61,7 @@ class ConfigTables:
         KafkaUnreachableError or TopicsError if that cannot be done within `timeout_s`.
         """
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka,
+            **aiokafka_options(self._settings),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -89,7 +90,7 @@ class ConfigTables:
                 await self._task
             self._task = None
         if self._consumer is not None:
-            await stop_consumer(self._consumer)
+            await self._consumer.stop()
             self._consumer = None
 
     def on_change(self, listener: Changed) -> None:
@@ -182,8 +183,10 @@ class ConfigTables:
     def _put(self, topic: str, key: str, value: bytes | None) -> None:
         if topic == TENANTS.name:
             _put(self.tenants, key, value, Tenant)
+            hide(tenant.key for tenant in (self.tenants.get(key),) if tenant is not None)
         elif topic == ACCOUNTS.name:
             _put(self.accounts, key, value, Account)
+            hide(secret for account in (self.accounts.get(key),) if account is not None for secret in (account.token, account.app_secret))
             self._by_number = None
         else:
             _put(self.agents, key, value, Agent)

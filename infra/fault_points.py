@@ -8,7 +8,7 @@ Its words, separated by blanks:
 - `block=SECONDS` lets SIGUSR2 block the main thread, and with it the event loop, for so long
 - `file=PATH` names a file with more such words (all but `block`), looked at each time: so they change while the process runs
 
-Everything else sees three functions that do nothing when the variable is not there.
+Everything else sees four functions that do nothing when the variable is not there.
 """
 
 import ipaddress
@@ -16,7 +16,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,31 +163,37 @@ class _Armed:
         return time.time_ns() // 1_000_000 + offset_ms if offset_ms else 0
 
 
-def _nothing(_: str) -> None:
-    return
+_armed: _Armed | None = None
 
 
-def _never(_: str) -> bool:
-    return False
+def arm() -> None:
+    """Take the words from this process's environment, if there are any; done once when this module is imported."""
+    global _armed  # noqa: PLW0603  # the process is what is broken
+    _armed = _Armed(os.environ[VARIABLE]) if VARIABLE in os.environ else None
 
 
-def _zero() -> int:
-    return 0
+arm()
 
 
-_armed = _Armed(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+def point(name: str) -> None:
+    """Come to a named point, where a test may kill or pause the process."""
+    if _armed is not None:
+        _armed.point(name)
 
-point: Callable[[str], None] = _armed.point if _armed is not None else _nothing
-"""Come to a named point, where a test may kill or pause the process."""
 
-without: Callable[[str], bool] = _armed.without if _armed is not None else _never
-"""Tell whether a test has turned a safeguard off."""
+def without(safeguard: str) -> bool:
+    """Tell whether a test has turned a safeguard off."""
+    return _armed is not None and _armed.without(safeguard)
 
-clock_offset_ms: Callable[[], int] = _armed.clock_offset_ms if _armed is not None else _zero
-"""Return how far the wall clock is off, milliseconds."""
 
-record_timestamp_ms: Callable[[], int] = _armed.record_timestamp_ms if _armed is not None else _zero
-"""Return what a record is stamped with, milliseconds since 1970; 0: the producer's own time."""
+def clock_offset_ms() -> int:
+    """Return how far the wall clock is off, milliseconds."""
+    return 0 if _armed is None else _armed.clock_offset_ms()
+
+
+def record_timestamp_ms() -> int:
+    """Return what a record is stamped with, milliseconds since 1970; 0: the producer's own time."""
+    return 0 if _armed is None else _armed.record_timestamp_ms()
 
 
 def refuse_elsewhere(kafka: str) -> None:

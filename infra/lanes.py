@@ -7,13 +7,19 @@ Both know nothing of Kafka or Faust: `streams` hosts them under Faust, `sinks` a
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from infra.fault_points import without
 
 T = TypeVar("T")
 Handle = Callable[[Sequence[T]], Awaitable[None]]
+Place = tuple[Hashable, int]
+"""Where an item stands: in which sequence, and its number there."""
+
+
+class OrderError(ValueError):
+    """Offsets went back: what comes later must not be handled before what it follows."""
 
 
 class Watermark:
@@ -30,9 +36,9 @@ class Watermark:
         self.position: int | None = None
 
     def begin(self, offset: int) -> None:
-        """Note that the work on `offset` starts; ValueError if it is not above all before it: delivery went back."""
+        """Note that the work on `offset` starts; OrderError if it is not above all before it: delivery went back."""
         if offset <= self.newest:
-            raise ValueError(f"offset {offset} after {self.newest}")
+            raise OrderError(f"offset {offset} after {self.newest}")
         self.newest = offset
         if self.first is None:
             self.first = offset
@@ -67,12 +73,21 @@ class Watermark:
 
 
 class _Lane(Generic[T]):
-    __slots__ = ("inside", "queue", "task")
+    __slots__ = ("inside", "newest", "queue", "task")
 
     def __init__(self) -> None:
         self.queue: deque[T] = deque()
+        self.newest: dict[Hashable, int] = {}
         self.inside = 0
         self.task: asyncio.Task[None] | None = None
+
+
+def _check_order(lane: _Lane[T], places: Iterable[Place]) -> None:
+    """Note what the lane handles next; OrderError if that stands before what it handled."""
+    for sequence, number in places:
+        if number <= lane.newest.get(sequence, -1):
+            raise OrderError(f"{number} after {lane.newest[sequence]} in a lane")
+        lane.newest[sequence] = number
 
 
 class Lanes(Generic[T]):
@@ -80,10 +95,20 @@ class Lanes(Generic[T]):
 
     `handle` gets what had queued up in the lane, at most `batch_max` items. It must deal with its own errors: one that escapes is a defect
     of the process, so it stops the lane where it is and is given to `on_fatal`; nothing of that lane is handled after it.
+    Where `place` says where an item stands, each lane checks its own sequence; an item that comes after a later one is such a defect.
     """
 
-    def __init__(self, handle: Handle[T], *, limit: int, on_fatal: Callable[[BaseException], None], batch_max: int = 1) -> None:
+    def __init__(
+        self,
+        handle: Handle[T],
+        *,
+        limit: int,
+        on_fatal: Callable[[BaseException], None],
+        batch_max: int = 1,
+        place: Callable[[T], Place] | None = None,
+    ) -> None:
         self._handle = handle
+        self._place = place
         self._limit = limit
         self._batch_max = batch_max
         self._on_fatal = on_fatal
@@ -100,9 +125,22 @@ class Lanes(Generic[T]):
 
     async def submit(self, key: Hashable, item: T) -> None:
         """Queue the item behind the others of its lane; waits while `limit` items are inside."""
+        await self.wait_for_room()
+        self.put(key, item)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `limit` items are inside."""
+        return self._inside >= self._limit
+
+    async def wait_for_room(self) -> None:
+        """Wait while `limit` items are inside."""
         while self._inside >= self._limit:
             self._room.clear()
             await self._room.wait()
+
+    def put(self, key: Hashable, item: T) -> None:
+        """Queue the item behind the others of its lane, at once."""
         self._inside += 1
         self._idle.clear()
         lane = self._lanes.get(key)
@@ -118,6 +156,8 @@ class Lanes(Generic[T]):
             while queue:
                 batch = [queue.popleft() for _ in range(min(len(queue), self._batch_max))]
                 try:
+                    if self._place is not None:
+                        _check_order(lane, map(self._place, batch))
                     await self._handle(batch)
                 finally:
                     self._leave(lane, len(batch))

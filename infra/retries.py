@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import structlog
 
+from infra.metrics import EVENT_RETRIES
+
 log = structlog.get_logger()
 
 R = TypeVar("R")
@@ -47,9 +49,9 @@ def _tell(error: str, *, what: str, attempts: int) -> None:
 
 
 async def with_retries(
-    attempt: Callable[[], Awaitable[R]], *, patience: Patience, what: str, final: tuple[type[Exception], ...] = ()
+    attempt: Callable[[], Awaitable[R]], *, patience: Patience, what: str, stage: str = "", final: tuple[type[Exception], ...] = ()
 ) -> tuple[R, int]:
-    """Return what `attempt` returns and the number of tries it took.
+    """Return what `attempt` returns and the number of tries it took; what is done again is counted for `stage`, if one is named.
 
     Raises the last error when the tries are used up, and an error of the `final` types at once. AwayError never uses up a try.
     """
@@ -59,6 +61,7 @@ async def with_retries(
             return await attempt(), tries + 1
         except AwayError as error:
             away += 1
+            cause = "away"
             delay = min(patience.away_delay_s * 2 ** min(away - 1, 10), patience.away_delay_s_max)
             _tell(str(error), what=what, attempts=away)
         except final:
@@ -67,6 +70,9 @@ async def with_retries(
             tries += 1
             if tries >= patience.tries:
                 raise
+            cause = "error"
             delay = patience.first_delay_s * patience.factor ** (tries - 1)
             log.warning("will try again", what=what, error=f"{type(error).__name__}: {error}", tries=tries, delay_s=delay)
+        if stage:
+            EVENT_RETRIES.labels(stage, cause).inc()
         await asyncio.sleep(delay * (1 + _JITTER * random.random()))  # noqa: S311  # jitter, no secret

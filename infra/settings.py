@@ -17,16 +17,25 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.env_file import ENV_FILE, read_env_file
 from infra.errors import UsageError
+from schemas.topics import RAW_RETENTION_DAYS
 
 PREFIX = "OTTLA_"
 _MADE_ON_FIRST_RUN = ("whatsapp_app_secret", "whatsapp_verify_token", "whatsapp_token", "admin_key")
 _PASSED_BETWEEN_PROCESSES = frozenset(
-    {"OTTLA_LOG_STYLE", "OTTLA_READY_URLS", "OTTLA_SIMULATOR_FAULTS", "OTTLA_SIMULATOR_PORT", "OTTLA_SUPERVISED", "OTTLA_TEST_FAULTS"}
+    {
+        "OTTLA_LOG_STYLE",
+        "OTTLA_READY_URLS",
+        "OTTLA_SIMULATOR_FAULTS",
+        "OTTLA_SIMULATOR_HOST",
+        "OTTLA_SIMULATOR_PORT",
+        "OTTLA_SUPERVISED",
+        "OTTLA_TEST_FAULTS",
+    }
 )
 """Variables that `ottla up` and tests hand to the processes they start; nobody sets them by hand."""
 
@@ -58,9 +67,14 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path(".ottla"), description="data of local servers and workers, logs")
-    host: str = Field("127.0.0.1", description="address the ingress listens on; every other role stays on loopback")
+    host: str = Field("127.0.0.1", description="address the ingress listens on")
     port: int = Field(8000, ge=1, le=65535, description="HTTP port of the ingress")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics of the other roles; 0: a free one")
+    role_urls: str = Field(
+        "",
+        description="base URLs of the other roles' servers, with commas: the ingress adds their figures up; `up` names its own",
+    )
+    metrics_host: str = Field("127.0.0.1", description="address the other roles serve /metrics on, to whoever reaches it")
     worker: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]{0,100}$",
@@ -68,10 +82,30 @@ class Settings(BaseSettings):
     )
     kafka: str = Field("", description="bootstrap servers; empty: the local broker that `up` or `infra up` starts")
     cassandra: str = Field("", description="host:port,...; empty: the local node that `up` or `infra up` starts")
+    kafka_tls: bool = Field(False, description="whether the brokers are spoken to over TLS")
+    kafka_ca: Path | None = Field(None, description="PEM file of the authorities that sign the brokers; empty: the machine's own")
+    kafka_cert: Path | None = Field(None, description="PEM file of our client certificate, where the brokers want one")
+    kafka_key: Path | None = Field(None, validate_default=True, description="PEM file of its key, without a password")
+    kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("SCRAM-SHA-512", description="how OTTLA_KAFKA_USER logs in")
+    kafka_user: str = Field("", description="user at the brokers; empty: no login")
+    kafka_password: SecretStr = Field(SecretStr(""), validate_default=True, description="password of OTTLA_KAFKA_USER")
+    cassandra_tls: bool = Field(False, description="whether Cassandra is spoken to over TLS")
+    cassandra_ca: Path | None = Field(None, description="PEM file of the authorities that sign the nodes; empty: the machine's own")
+    cassandra_cert: Path | None = Field(None, description="PEM file of our client certificate, where the nodes want one")
+    cassandra_key: Path | None = Field(None, validate_default=True, description="PEM file of its key, without a password")
+    cassandra_user: str = Field("", description="user at Cassandra; empty: no login")
+    cassandra_password: SecretStr = Field(SecretStr(""), validate_default=True, description="password of OTTLA_CASSANDRA_USER")
     keyspace: str = Field("ottla", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="Cassandra keyspace of this installation")
     topic_prefix: str = Field("", pattern=r"^[a-zA-Z0-9._-]{0,100}$", description="prefix of every topic of this installation")
     partitions: int = Field(8, ge=1, le=1000, description="partitions of each message topic, fixed when they are created")
     replication: int = Field(0, ge=0, le=9, description="replicas of each partition; 0: min(3, brokers)")
+    raw_retention_days: int = Field(
+        RAW_RETENTION_DAYS,
+        ge=9,
+        le=3650,
+        description="days that [raw] is kept, raised when topics are made and never lowered; `archive` keeps it for longer",
+    )
+    archive: str = Field("", description="folder of what `archive` keeps and replay reads; empty: OTTLA_HOME/archive")
     whatsapp_api: str = Field("", description="base URL with version; empty: the simulated platform that `up` starts")
     whatsapp_app_secret: SecretStr = Field(SecretStr(""), description="signs webhooks; several with commas while rotating")
     whatsapp_verify_token: SecretStr = Field(SecretStr(""), description="answers the webhook verification challenge")
@@ -109,6 +143,30 @@ class Settings(BaseSettings):
                 raise ValueError(f"{server!r} is not host:port")
         return ",".join(servers)
 
+    @field_validator("kafka_ca", "kafka_cert", "cassandra_ca", "cassandra_cert")
+    @classmethod
+    def _with_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        server = str(info.field_name).partition("_")[0]
+        if value is not None and not info.data.get(f"{server}_tls"):
+            raise ValueError(f"it is for TLS, so set {PREFIX}{server.upper()}_TLS=true too")
+        return value
+
+    @field_validator("kafka_key", "cassandra_key")
+    @classmethod
+    def _with_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        server = str(info.field_name).partition("_")[0]
+        if (value is None) != (info.data.get(f"{server}_cert") is None):
+            raise ValueError(f"it and {PREFIX}{server.upper()}_CERT are set together or not at all")
+        return value
+
+    @field_validator("kafka_password", "cassandra_password")
+    @classmethod
+    def _with_user(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        server = str(info.field_name).partition("_")[0]
+        if bool(value.get_secret_value()) != bool(info.data.get(f"{server}_user")):
+            raise ValueError(f"it and {PREFIX}{server.upper()}_USER are set together or not at all")
+        return value
+
     @field_validator("whatsapp_api", "ai_url")
     @classmethod
     def _url(cls, value: str) -> str:
@@ -123,6 +181,11 @@ class Settings(BaseSettings):
             raise ValueError("it must be a URL that starts with http:// or https:// and names a host")
         return value.rstrip("/")
 
+    @field_validator("role_urls")
+    @classmethod
+    def _urls(cls, value: str) -> str:
+        return ",".join(cls._url(url.strip()) for url in value.split(",") if url.strip())
+
     @field_validator("ai_url")
     @classmethod
     def _base_url(cls, value: str) -> str:
@@ -130,7 +193,9 @@ class Settings(BaseSettings):
             raise ValueError("give the base URL, without /chat/completions")
         return value
 
-    @field_validator("whatsapp_app_secret", "whatsapp_verify_token", "whatsapp_token", "ai_key", "admin_key")
+    @field_validator(
+        "whatsapp_app_secret", "whatsapp_verify_token", "whatsapp_token", "ai_key", "admin_key", "kafka_password", "cassandra_password"
+    )
     @classmethod
     def _secret(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value().strip()
@@ -148,6 +213,16 @@ class Settings(BaseSettings):
         """Where a client on this machine reaches the ingress."""
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def secret_values(self) -> list[str]:
+        """Return every secret as it is set, and each of several one by one."""
+        values = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr) and value.get_secret_value()]
+        return [*values, *(part.strip() for value in values if "," in value for part in value.split(",") if part.strip())]
+
+    @property
+    def archive_folder(self) -> Path:
+        """Where archives of the log are."""
+        return Path(self.archive).expanduser() if self.archive else self.home / "archive"
 
     @property
     def app_secrets(self) -> tuple[bytes, ...]:

@@ -13,6 +13,7 @@ from infra.cassandra.reading import CursorError, read_message, read_messages
 from infra.cassandra.sends import UNKNOWN, read_unknown_sends
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from ingress.problems import problem
+from ingress.takes import BEFORE, LIMIT, Parameter, takes
 
 _LIMIT_DEFAULT = 100
 
@@ -21,6 +22,7 @@ class ParameterError(ValueError):
     """A query parameter that cannot be used; the text says what to change."""
 
 
+@takes(query={"contact": Parameter("a phone number or user id"), "before": BEFORE, "limit": LIMIT})
 async def list_conversations(request: Request) -> Response:
     """Answer the tenant's conversations, newest first; `contact` asks for those of one phone number or user id."""
 
@@ -35,6 +37,7 @@ async def list_conversations(request: Request) -> Response:
     return await answered(request, read)
 
 
+@takes(query={"before": BEFORE, "limit": LIMIT})
 async def list_messages(request: Request) -> Response:
     """Answer a page of a conversation's messages, newest first."""
 
@@ -62,6 +65,7 @@ async def show_message(request: Request) -> Response:
     return await answered(request, read)
 
 
+@takes(query={"outcome": Parameter("which ones", {"type": "string", "enum": [UNKNOWN]}), "before": BEFORE, "limit": LIMIT})
 async def list_sends(request: Request) -> Response:
     """Answer the sends of which nobody knows whether they arrived, newest first; settled ones are not among them."""
 

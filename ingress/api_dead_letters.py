@@ -27,9 +27,10 @@ from infra.kafka.producer import ProduceError
 from infra.settings import Settings
 from ingress.api_conversations import ParameterError, answered, before_of, limit_of, tenant_of
 from ingress.audit import audit_of
+from ingress.body import BodyTooLargeError, BodyTooSlowError, read_body
 from ingress.dead_letters_to_topics import Planned, Redriver, RefusedRedriveError, read_after
 from ingress.problems import problem
-from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
+from ingress.takes import BEFORE, DRY_RUN, LIMIT, Parameter, takes
 from schemas.topics import DEAD_LETTERS
 
 _ORIGINAL_LENGTH_MAX = 64 * 1024
@@ -37,7 +38,7 @@ _REDRIVEN_MAX = 50
 _TRUE = frozenset({"true", "1"})
 
 
-class _Bulk(msgspec.Struct, forbid_unknown_fields=True):
+class RedriveRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Which letters to redrive: those of a cause, or all; `after` as the call before said."""
 
     cause: str = ""
@@ -80,6 +81,15 @@ async def read_original(settings: Settings, entry: Entry) -> Original:
     return Original(text, "", is_cut=entry.size > _ORIGINAL_LENGTH_MAX)
 
 
+_WHICH = {
+    "cause": Parameter("why it could not be handled"),
+    "stage": Parameter("where"),
+    "conversation": Parameter("of one conversation"),
+    "state": Parameter("whether it was redriven", {"type": "string", "enum": list(STATES)}),
+}
+
+
+@takes(query={"group": Parameter("count them instead", {"type": "string", "enum": ["cause"]}), "before": BEFORE, "limit": LIMIT, **_WHICH})
 async def list_dead_letters(request: Request) -> Response:
     """Answer a page of dead letters, newest first; with `group=cause` how many there are of each stage and cause."""
 
@@ -112,6 +122,7 @@ async def show_dead_letter(request: Request) -> Response:
     return await answered(request, read)
 
 
+@takes(query={"dry_run": DRY_RUN, "again": Parameter("also one that was redriven", {"type": "string", "enum": ["true", "1"]})})
 async def redrive_one(request: Request) -> Response:
     """Redrive one: 202, or 200 with `dry_run=true`; 404 for an unknown id, 409 for what must not be redriven (`again=true`: once more)."""
 
@@ -127,6 +138,7 @@ async def redrive_one(request: Request) -> Response:
     return await _redriving(request, redrive)
 
 
+@takes(query={"dry_run": DRY_RUN}, body=RedriveRequest)
 async def redrive_many(request: Request) -> Response:
     """Redrive a page of the open letters of a cause, or of all, oldest first; `after` of the answer asks for the next page.
 
@@ -167,9 +179,9 @@ async def redriver_of(request: Request, cassandra: Cassandra) -> AsyncIterator[R
         yield Redriver(cassandra=cassandra, producer=state.producer, reader=reader, clock=state.clock, audit=audit_of(request))
 
 
-async def _bulk(request: Request) -> _Bulk:
+async def _bulk(request: Request) -> RedriveRequest:
     try:
-        bulk = msgspec.json.decode(await read_body(request), type=_Bulk)
+        bulk = msgspec.json.decode(await read_body(request), type=RedriveRequest)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BodyTooLargeError, BodyTooSlowError) as error:
         raise ParameterError(f"The body is no request to redrive ({str(error) or type(error).__name__})") from None
     if bool(bulk.cause) == bulk.all:

@@ -9,10 +9,12 @@ from infra.lag.watcher import LagWatcher
 from infra.retries import AwayError
 from ingress.auth import EVERY_TENANT
 from ingress.problems import problem
+from ingress.takes import Parameter, takes
 
 _YES = frozenset({"true", "1"})
 
 
+@takes(query={"partitions": Parameter("also each partition", {"type": "string", "enum": ["true", "1"]})})
 async def list_groups(request: Request) -> Response:
     """Answer a row for each group and topic as it is now, with `partitions=true` also each partition; 503 while Kafka is away."""
     if request.state.tenant != EVERY_TENANT:

@@ -15,8 +15,9 @@ from infra.config_tables import ConfigTables
 from infra.kafka.producer import ProduceError, Producer
 from ingress.audit import Audit, audit_of
 from ingress.auth import EVERY_TENANT
+from ingress.body import BodyTooLargeError, BodyTooSlowError, read_body
 from ingress.problems import problem
-from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
+from ingress.takes import takes
 from schemas.codec import cloud_event_headers, encode
 from schemas.config_file import ConfigFileError, Configuration, read_configuration
 from schemas.events.config import Account, Agent, Tenant
@@ -24,8 +25,13 @@ from schemas.ids import event_id
 from schemas.topics import ACCOUNTS, AGENTS, TENANTS, Topic
 
 _READ_S = 5.0
+_LISTS = {
+    "type": "object",
+    "properties": {each: {"type": "array", "items": {"type": "object"}} for each in ("tenants", "accounts", "agents")},
+}
 
 
+@takes(body=_LISTS)
 async def post_config(request: Request) -> Response:
     """Write tenants, accounts and agents: 200 with how many of each, 422 with every mistake, each with its path."""
     if request.state.tenant != EVERY_TENANT:

@@ -17,10 +17,12 @@ from infra.cassandra.aliases import leads_to
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.config_tables import ConfigTables
 from infra.kafka.producer import ProduceError, Producer
+from infra.tracing import HEADER, span
 from ingress.auth import EVERY_TENANT
+from ingress.body import BodyTooLargeError, BodyTooSlowError, read_body
 from ingress.problems import problem
 from ingress.queue_position import QueuePositions
-from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
+from ingress.takes import Parameter, takes
 from schemas.codec import cloud_event_headers, encode
 from schemas.events.config import DEFAULT_TENANT
 from schemas.events.outbound import OutboundEvent
@@ -57,8 +59,23 @@ class UnusableError(ValueError):
     """A request that cannot be sent; the text says what to change."""
 
 
+_ACCEPTED = {
+    "idempotency-key": Parameter("the same send for the same key", {"type": "string", "maxLength": _KEY_LENGTH_MAX}),
+    HEADER: Parameter("the caller's trace, as W3C Trace Context has it"),
+}
+
+
+@takes(query={"mode": Parameter("how it is sent", {"type": "string", "enum": ["queued"]})}, headers=_ACCEPTED, body=SendRequest)
 async def post_message(request: Request) -> Response:
-    """Queue one text: 202 with its id and its place in the queue."""
+    """Queue one text: 202 with its id and its place in the queue. A caller's `traceparent` is gone on with."""
+    parent = [(HEADER, request.headers.get(HEADER, "").encode())]
+    with span("POST /v1/messages", kind="server", parent=parent, attributes={"http.request.method": "POST"}) as call:
+        response = await _post_message(request)
+        call.set("http.response.status_code", response.status_code)
+        return response
+
+
+async def _post_message(request: Request) -> Response:
     key = request.headers.get("idempotency-key", "")
     if len(key) > _KEY_LENGTH_MAX:
         return problem(422, "Idempotency-Key too long", f"It may have {_KEY_LENGTH_MAX} characters.")

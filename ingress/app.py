@@ -23,36 +23,44 @@ from infra.errors import OttlaError
 from infra.kafka.follower import Follower
 from infra.kafka.producer import Producer
 from infra.lag.watcher import LagWatcher
+from infra.log import configure_logging
+from infra.role_figures import RoleFigures
 from infra.servers.address import resolve_servers
 from infra.settings import Settings, load_settings
+from infra.tracing import start_tracing
 from ingress import (
     api_conversations,
     api_dead_letters,
     api_groups,
+    api_operations,
     api_to_config,
     api_to_outbound,
+    asyncapi,
     health,
+    openapi,
     retry_to_outbound,
     webhook_to_raw,
 )
 from ingress.auth import RequireKey
 from ingress.canary_to_raw import send_canaries
 from ingress.health import Readiness
-from ingress.pages import assets, audit, conversations, dead_letters, events, login, overview, records, sends
+from ingress.pages import assets, audit, conversations, dead_letters, events, login, overview, records, sends, topics
 from ingress.pages.access import PageAccess, is_page
+from ingress.pages.counts import Counter
 from ingress.pages.events import FOLLOWED
 from ingress.pages.live import Turns
 from ingress.pages.render import error_page
 from ingress.problems import problem
 from ingress.queue_position import QueuePositions
-from ingress.webhook_to_raw import STORE_DEADLINE_S, WebhookToRaw
+from ingress.splitting import Splitting
+from ingress.webhook_to_raw import STORE_DEADLINE_S, WebhooksFirst, WebhookToRaw
 from schemas.channels import CHANNELS
 
 log = structlog.get_logger()
 
 _RETRY_S = 2.0
 
-PAGES = (assets, login, overview, conversations, dead_letters, sends, audit, records, events)
+PAGES = (assets, login, overview, conversations, dead_letters, sends, topics, audit, records, events)
 """The modules of the pages, each with its routes."""
 
 
@@ -78,7 +86,11 @@ class InstallationSecrets:
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     """Build what the routes need; come up also while Kafka or Cassandra is away, and say so in /readyz and /health."""
-    settings = getattr(app.state, "settings", None) or resolve_servers(load_settings())
+    settings = getattr(app.state, "settings", None)
+    if settings is None:  # `uvicorn ingress.app:app`: nobody has read the settings yet, nor said how lines look
+        settings = resolve_servers(load_settings())
+        configure_logging(settings, role="ingress")
+        start_tracing(role="ingress", worker=settings.worker)
     producer = Producer(settings, client_id=f"{settings.worker}-ingress", delivery_timeout_s=STORE_DEADLINE_S)
     await producer.start()
     tables = ConfigTables(settings)
@@ -86,11 +98,15 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     clock = SystemClock()
     state = app.state
     state.settings, state.producer, state.config, state.clock = settings, producer, tables, clock
-    state.webhook = WebhookToRaw(CHANNELS["whatsapp"], producer=producer, secrets=secrets, clock=clock)
-    state.readiness = Readiness.from_environment(producer)
+    channel = CHANNELS["whatsapp"]
+    splitting = Splitting(channel.name)
+    state.webhook = WebhookToRaw(channel, producer=producer, secrets=secrets, clock=clock, split_apart=splitting.split)
+    state.readiness = Readiness.from_environment(producer, accounts_read=lambda: secrets.complete)
     state.queue_positions = QueuePositions(settings)
     state.lag = LagWatcher(settings)
+    state.role_figures = RoleFigures(settings.role_urls)
     state.follower, state.streams, state.turns = Follower(settings, FOLLOWED), set(), Turns()
+    state.counter = Counter()
     state.is_leaving = getattr(state, "is_leaving", None) or (lambda: False)
     state.cassandra = None
     state.started_at = time.monotonic()
@@ -108,6 +124,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        splitting.close()
         await state.follower.stop()
         await producer.stop()
         await tables.stop()
@@ -164,9 +181,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
             *api_conversations.routes,
             *api_dead_letters.routes,
             *api_groups.routes,
+            *api_operations.routes,
+            *openapi.routes,
+            *asyncapi.routes,
             *(route for each in PAGES for route in each.routes),
         ],
-        middleware=[Middleware(PageAccess), Middleware(RequireKey, elsewhere=is_page)],
+        middleware=[Middleware(WebhooksFirst), Middleware(PageAccess), Middleware(RequireKey, elsewhere=is_page)],
         exception_handlers={HTTPException: _http_error, 500: _http_error},
         lifespan=lifespan,
     )

@@ -6,6 +6,7 @@ import structlog
 
 from infra.clock import Clock
 from infra.kafka.producer import ProduceError, Producer, settle
+from infra.metrics import CANARY_INTERVAL, CANARY_LAST_SEEN
 from schemas.codec import cloud_event_headers, encode
 from schemas.events.canary import CanaryEvent, canary_keys
 from schemas.ids import event_id
@@ -19,12 +20,17 @@ async def send_canaries(producer: Producer, clock: Clock, *, interval_s: float, 
 
     `source` tells this process's canaries from those of others. What the log does not take is not tried again: its absence is what tells.
     """
+    CANARY_INTERVAL.set(interval_s)
     while True:
         await asyncio.sleep(interval_s)
         try:
-            await settle([_produce(producer, key, source, clock.now_ms()) for key in canary_keys(await producer.partitions(RAW.name))])
+            keys = canary_keys(await producer.partitions(RAW.name))
+            await settle([_produce(producer, key, source, clock.now_ms()) for key in keys])
         except ProduceError as error:
             log.warning("canaries were not stored", error=str(error))
+            continue
+        for number in range(len(keys)):
+            CANARY_LAST_SEEN.labels("ingress", str(number)).set(clock.now_ms() / 1000)
 
 
 def _produce(producer: Producer, key: str, source: str, now_ms: int) -> asyncio.Future[int]:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import aiohttp
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,33 +12,34 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from infra.kafka.producer import ProduceError, Producer
-from infra.lag.burrow import State
+from infra.lag.burrow import UNWELL
 from infra.lag.figures import summary
 from infra.lag.watcher import LagWatcher
 from schemas.topics import RAW
 
 _PROBE_S = 2.0
-_UNWELL = frozenset({State.STALL, State.STOP, State.REWIND})
 
 
 class Readiness:
     """Whether the ingress may say that it is ready.
 
-    It needs the broker and its topics. Under `ottla up` it also waits until each other role was ready once (their /readyz are given in
-    OTTLA_READY_URLS): a first message that finds nobody to answer it would make a poor start. Later on every role stands for itself.
+    It needs the broker, its topics and, once, the accounts: without them it does not know whose a signature is. Under `ottla up` it also
+    waits until each other role was ready once (their /readyz are given in OTTLA_READY_URLS): a first message that finds nobody to answer
+    it would make a poor start. Later on every role stands for itself.
     """
 
-    def __init__(self, producer: Producer, *, others: Sequence[str] = ()) -> None:
+    def __init__(self, producer: Producer, *, accounts_read: Callable[[], bool], others: Sequence[str] = ()) -> None:
         self._producer = producer
+        self._accounts_read = accounts_read
         self._waiting_for = set(others)
         self._asked_at = 0.0
         self._has_topics = False
         self.reason = "starting"
 
     @classmethod
-    def from_environment(cls, producer: Producer) -> "Readiness":
+    def from_environment(cls, producer: Producer, *, accounts_read: Callable[[], bool]) -> "Readiness":
         """Return one that waits for the roles that `ottla up` names."""
-        return cls(producer, others=[url for url in os.environ.get("OTTLA_READY_URLS", "").split(",") if url])
+        return cls(producer, accounts_read=accounts_read, others=[url for url in os.environ.get("OTTLA_READY_URLS", "").split(",") if url])
 
     async def check(self) -> bool:
         """Tell whether the ingress can do its work now; `reason` says what is missing."""
@@ -52,6 +53,9 @@ class Readiness:
                 self._has_topics, self.reason = False, f"Kafka: {error}"
                 return False
             self._has_topics, self._asked_at = True, time.monotonic()
+        if not self._accounts_read():
+            self.reason = "the accounts are being read"
+            return False
         await self._ask_others()
         self.reason = f"waiting for {', '.join(sorted(self._waiting_for))}" if self._waiting_for else "ready"
         return not self._waiting_for
@@ -87,7 +91,7 @@ async def health(request: Request) -> Response:
     kafka, cassandra = await asyncio.gather(state.readiness.check(), _cassandra_answers(state.cassandra))
     lag: LagWatcher = state.lag
     groups = summary(lag.rows_seen())
-    well = cassandra and not any(group["state"] in _UNWELL for group in groups)
+    well = cassandra and not any(group["state"] in UNWELL for group in groups)
     body = {
         "status": "ok" if kafka and well else "degraded" if kafka else "down",
         "dependencies": {

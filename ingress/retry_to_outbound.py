@@ -18,6 +18,7 @@ from ingress.api_conversations import answered
 from ingress.api_to_outbound import Queued, kind_of_address, produce_send
 from ingress.audit import Audit, audit_of
 from ingress.problems import problem
+from ingress.takes import DRY_RUN, takes
 from schemas.events.inbound import RecordPosition
 from schemas.events.outbound import OutboundEvent
 from schemas.ids import send_id
@@ -33,6 +34,7 @@ class RefusedResendError(Exception):
     """A send that is not sent again; the text is one sentence that says why."""
 
 
+@takes(query={"dry_run": DRY_RUN})
 async def retry_message(request: Request) -> Response:
     """Queue the send again: 202 with the new id, 404 for an unknown one, 409 with a sentence for what must not be sent again."""
 

@@ -7,34 +7,26 @@ import structlog
 import uvicorn
 
 from infra.errors import OttlaError
+from infra.http_options import UVICORN
 from infra.settings import Settings
 from ingress.app import create_app
+from ingress.connections import Connection, connections_allowed
 
 log = structlog.get_logger()
 
 _DRAIN_S = 2
-_BACKLOG = 2048
 
 
 def run(settings: Settings, names: tuple[str, ...]) -> None:  # noqa: ARG001  # every role is run alike; this one has no parts to name
     """Serve until SIGTERM; then finish the requests under way. OttlaError if the port cannot be used."""
     listening = _listen(settings.host, settings.port)
     app = create_app(settings)
+    Connection.connections_max = connections_allowed()
     config = uvicorn.Config(
         app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
+        **UVICORN | {"http": Connection},
         lifespan="on",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=_DRAIN_S,
-        h11_max_incomplete_event_size=16_384,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         # When it has drained, uvicorn raises the signal once more for whoever listened before: a clean end is no death by signal.

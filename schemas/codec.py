@@ -6,6 +6,7 @@ CloudEvents 1.0, Kafka protocol binding, binary mode: https://github.com/cloudev
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeVar, get_args
 
 import msgspec
@@ -50,11 +51,16 @@ def cloud_event_headers(*, event_id: str, event_type: str, source: str, time_ms:
 
     `event_type` is the topic's event in dotted form such as `ottla.outbound`, `source` the role that wrote it, `time_ms` when.
     """
-    stamp = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    seconds, milliseconds = divmod(time_ms, 1000)
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
         ("ce_type", event_type.encode()),
         ("ce_source", f"/ottla/{source}".encode()),
-        ("ce_time", stamp.encode()),
+        ("ce_time", f"{_second(seconds)}.{milliseconds:03}+00:00".encode()),
     ]
+
+
+@lru_cache(maxsize=64)  # thousands of records are of one second
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from schemas.topics import DAY_MS, TOPICS, Topic
 
+SESSION_S = 7.0
+"""Seconds without a heartbeat until a member's partitions are given to others; one that was killed should be back before that."""
+
 HORIZON_MS = 8 * DAY_MS
 """What came in is remembered for this long: what is older and handled again could have its effects again."""
 

@@ -4,11 +4,13 @@ The conversation key is the Kafka key byte for byte. A send's id comes from its 
 to the partition of its send: it carries the send's id and the hash by which Kafka placed the conversation.
 """
 
+import functools
 import hashlib
 import re
 from urllib.parse import quote
 
 _CONTACT_LENGTH_MAX = 200
+_SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
 _CALLBACK = re.compile(r"o1\.([0-9a-f]{32})\.([0-9a-f]{8})")
 
 
@@ -23,8 +25,8 @@ def conversation_key(*, channel: str, account: str, contact: str) -> str:
 def _key_part(text: str) -> str:
     if not text:
         return "-"
-    # Digits and letters, which nearly every id is made of, are safe as they are.
-    part = text if text.isascii() and text.isalnum() else quote(text, safe="", errors="surrogatepass")
+    # What nearly every id is made of is safe as it is, and known to be at a tenth of what quoting costs.
+    part = text if _SAFE.fullmatch(text) else quote(text, safe="", errors="surrogatepass")
     if len(part) <= _CONTACT_LENGTH_MAX:
         return part
     return "sha256-" + hashlib.sha256(part.encode()).hexdigest()
@@ -48,7 +50,12 @@ def send_id(*, conversation: str, cause: str, step: str) -> str:
 
 def callback_data(*, send: str, conversation: str) -> str:
     """Return what a send carries to the platform and every status of it brings back."""
-    return f"o1.{send}.{key_hash(conversation.encode()):08x}"
+    return f"o1.{send}.{_hash_of(conversation):08x}"
+
+
+@functools.lru_cache(maxsize=10_000)  # of those who talk just now
+def _hash_of(conversation: str) -> int:
+    return key_hash(conversation.encode())
 
 
 def read_callback_data(data: str) -> tuple[str, int] | None:

@@ -9,6 +9,10 @@ from typing import Literal
 DAY_MS = 86_400_000
 MIB = 1 << 20
 
+RAW_RETENTION_DAYS = 14
+RAW_RETENTION_MS = RAW_RETENTION_DAYS * DAY_MS
+"""How long [raw], and all that it leads to, is kept unless the settings say something else."""
+
 # A webhook body has at most 4 MiB; one conversation's part of it, with metadata, fits into the record size of [raw].
 BODY_BYTES_MAX = 4 * MIB
 RECORD_BYTES_MAX = 6 * MIB
@@ -35,6 +39,15 @@ class Topic:
         """Return the name on the broker."""
         return prefix + self.name
 
+    def kept_ms(self, raw_days: int) -> int | None:
+        """Return how long it is kept where [raw] is kept for so many days; None: the newest record of each key is.
+
+        What [raw] leads to is kept at least as long, and never less than by itself: a replay reads both.
+        """
+        if self.name == "raw":
+            return raw_days * DAY_MS
+        return max(RAW_RETENTION_MS, raw_days * DAY_MS) if self.retention_ms == RAW_RETENTION_MS else self.retention_ms
+
 
 RAW = Topic(
     name="raw",
@@ -42,7 +55,7 @@ RAW = Topic(
     event="WebhookPart, RoutedPart, CanaryEvent",
     producers=("ingress", "streams"),
     consumers=("streams",),
-    retention_ms=14 * DAY_MS,
+    retention_ms=RAW_RETENTION_MS,
     record_bytes_max=5 * MIB,
     purpose="one conversation's part of a webhook body, as received; items of it that were keyed again",
 )
@@ -52,7 +65,7 @@ STATUS = Topic(
     event="WebhookPart",
     producers=("ingress",),
     consumers=("sender", "history"),
-    retention_ms=14 * DAY_MS,
+    retention_ms=RAW_RETENTION_MS,
     record_bytes_max=5 * MIB,
     purpose="delivery statuses, in the partition of the send they speak of",
 )
@@ -62,7 +75,7 @@ INBOUND = Topic(
     event="InboundEvent, LinkedEvent",
     producers=("streams",),
     consumers=("history",),
-    retention_ms=14 * DAY_MS,
+    retention_ms=RAW_RETENTION_MS,
     record_bytes_max=5 * MIB,
     purpose="every distinct item of [raw] with the decision that was made about it; which keys are one person's",
 )
@@ -73,7 +86,7 @@ OUTBOUND = {
         event="OutboundEvent, CanaryEvent" if priority == "high" else "OutboundEvent",
         producers=("streams", "ingress"),
         consumers=("sender", "history"),
-        retention_ms=14 * DAY_MS,
+        retention_ms=RAW_RETENTION_MS,
         purpose=f"messages to send, {priority} priority",
     )
     for priority in PRIORITIES
@@ -84,7 +97,7 @@ SENT = Topic(
     event="SentEvent, CanaryEvent",
     producers=("sender",),
     consumers=("history",),
-    retention_ms=14 * DAY_MS,
+    retention_ms=RAW_RETENTION_MS,
     purpose="what became of each send: accepted, rejected or unknown, with the text that left",
 )
 LEDGER = Topic(

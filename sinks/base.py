@@ -1,7 +1,7 @@
 """What a sink is, and what it is built from."""
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,9 +46,10 @@ class Sink(Protocol):
     topics: Sequence[Topic]
     batch_max: int
     held_max: Mapping[str, int]  # how many records of a partition of these topics may be held; {} for no bound but the common one
+    unhurried: Collection[str]  # topics whose records may come up to a quarter of a second late, many at once
 
     async def start(self) -> None:
-        """Get ready for the first record; OttlaError if a dependency is missing."""
+        """Get ready for the first record, while the group is being joined; OttlaError if a dependency is missing."""
 
     def hosted(self, claims: Claims) -> None:
         """Learn who makes claims for this sink; called once, before `start`."""
@@ -58,6 +59,9 @@ class Sink(Protocol):
 
     async def taken(self, partitions: Sequence[Taken]) -> None:
         """Learn what must be known of newly assigned partitions before any of their records is handled."""
+
+    def take_at_once(self, record: Record) -> bool:
+        """Take a record that needs no lane, because nothing is waited for; False for one that has to go to `handle`."""
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Have the effect of records of one conversation, in order; a second time has no second effect.

@@ -3,7 +3,7 @@
 Whatever stands in the topic is kept: what has no headers of a dead letter is listed as such. Nothing becomes a dead letter here.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import structlog
 
@@ -33,6 +33,7 @@ class DeadLettersToHistory:
     topics: Sequence[Topic] = (DEAD_LETTERS,)
     batch_max = 50
     held_max: Mapping[str, int] = {}
+    unhurried: Collection[str] = ()
 
     def __init__(self, context: Context) -> None:
         self._clock = context.clock
@@ -57,6 +58,10 @@ class DeadLettersToHistory:
 
     async def taken(self, partitions: Sequence[Taken]) -> None:
         """Nothing has to be known before writing."""
+
+    def take_at_once(self, _: Record) -> bool:
+        """Nothing is taken at once: every dead letter is written."""
+        return False
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Write the rows of these letters; CassandraAwayError while the database is away or does not take them."""

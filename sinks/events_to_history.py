@@ -3,18 +3,21 @@
 Writing is idempotent and convergent (see history_rows), so nothing is read before it is written and a record may come any number of times.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import structlog
 
 from infra.cassandra.late import LateCassandra
 from infra.cassandra.rows import Row, write_rows
-from infra.cassandra.session import CassandraAwayError
+from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.fault_points import point
 from infra.kafka.consumer import Taken
 from infra.kafka.record import Record
+from infra.metrics import HISTORY_ROWS
 from infra.settings import Settings
 from schemas.codec import DecodeError
+from schemas.events.canary import is_canary
 from schemas.topics import INBOUND, OUTBOUND, SENT, STATUS, Topic
 from sinks.base import Claims, Context
 from sinks.history_rows import INDEX_TABLES, WRITTEN_ONCE, history_rows
@@ -24,6 +27,9 @@ log = structlog.get_logger()
 NAME = "history"
 
 _REMEMBERED_MAX = 100_000
+_MESSAGES, _CANARIES = "messages", "canaries"
+
+Identity = tuple[object, ...]
 
 
 class UndecodableError(DecodeError):
@@ -41,10 +47,14 @@ class History:
     topics: Sequence[Topic] = (INBOUND, *OUTBOUND.values(), SENT, STATUS)
     batch_max = 100
     held_max: Mapping[str, int] = {}
+    # What a page shows may be so late. In this time a conversation's message, its answer, the outcome and the first statuses come together.
+    unhurried: Collection[str] = tuple(topic.name for topic in topics)
 
     def __init__(self, settings: Settings) -> None:
         self._cassandra = LateCassandra(settings)
-        self._written: dict[tuple[object, ...], None] = {}
+        self._written: dict[Identity, None] = {}
+        self._index: list[Row] = []
+        self._index_written: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect and make the tables; a database that is away is waited for when records come.
@@ -60,27 +70,34 @@ class History:
         """Nothing is claimed: writing a row again changes nothing."""
 
     def lane(self, record: Record) -> Hashable:
-        """Return the conversation."""
-        return record.key
+        """Return one lane for all conversations of a partition: their rows go together, and none waits for another row's order."""
+        return _CANARIES if is_canary(record.key) else _MESSAGES
 
     async def taken(self, partitions: Sequence[Taken]) -> None:
         """Nothing has to be known before writing."""
 
+    def take_at_once(self, _: Record) -> bool:
+        """Nothing is taken at once: every record is written."""
+        return False
+
     async def handle(self, records: Sequence[Record]) -> None:
-        """Write all rows of these records of one conversation.
+        """Write all rows of these records.
 
         Raises CassandraAwayError while the database is away (then all may be handed over again) and UndecodableError, after the others
         were written, for records that are not what their topic holds.
         """
         rows, refused, reason = _rows_of(records)
-        rows = [row for row in rows if row.table not in WRITTEN_ONCE or _identity(row) not in self._written]
+        rows, once = self._not_written(rows)
         cassandra = await self._cassandra.connected()
         point("history.before_rows")
-        await write_rows(cassandra, [row for row in rows if row.table in INDEX_TABLES])
+        index = [row for row in rows if row.table in INDEX_TABLES]
+        # One record alone is perhaps one whose siblings failed with it: it must not take others along again.
+        await (self._write_index(cassandra, index) if len(records) > 1 else write_rows(cassandra, index))
         point("history.index_written")
         await write_rows(cassandra, [row for row in rows if row.table not in INDEX_TABLES])
+        HISTORY_ROWS.inc(len(rows))
         point("history.rows_written")
-        self._remember(rows)
+        self._remember(once)
         if refused:
             raise UndecodableError(reason, refused)
 
@@ -88,10 +105,36 @@ class History:
         """Close the connections."""
         await self._cassandra.close()
 
-    def _remember(self, rows: Sequence[Row]) -> None:
+    async def _write_index(self, cassandra: Cassandra, rows: Sequence[Row]) -> None:
+        """Write these rows with those that other lanes bring in the same moment: a tenant's day has few partitions for all of them."""
+        if not rows:
+            return
+        self._index += rows
+        if self._index_written is None:
+            self._index_written = asyncio.create_task(self._write_gathered(cassandra), name="history index")
+        await asyncio.shield(self._index_written)
+
+    async def _write_gathered(self, cassandra: Cassandra) -> None:
+        # Lanes that were filled together run one after the other before this does.
+        rows, self._index, self._index_written = self._index, [], None
+        await write_rows(cassandra, rows)
+
+    def _not_written(self, rows: Sequence[Row]) -> tuple[list[Row], list[Identity]]:
+        """Return the rows but for those that were written and need not be again, and what to remember of them once they are."""
+        wanted: list[Row] = []
+        once: dict[Identity, None] = {}
         for row in rows:
             if row.table in WRITTEN_ONCE:
-                self._written[_identity(row)] = None
+                identity = (row.table, *row.columns.values())
+                if identity in self._written or identity in once:
+                    continue
+                once[identity] = None
+            wanted.append(row)
+        return wanted, list(once)
+
+    def _remember(self, once: Sequence[Identity]) -> None:
+        for identity in once:
+            self._written[identity] = None
         while len(self._written) > _REMEMBERED_MAX:
             del self._written[next(iter(self._written))]
 
@@ -113,7 +156,3 @@ def _rows_of(records: Sequence[Record]) -> tuple[list[Row], list[Record], str]:
             refused.append(record)
             reason = reason or str(error)
     return rows, refused, reason
-
-
-def _identity(row: Row) -> tuple[object, ...]:
-    return (row.table, *row.columns.values())

@@ -88,8 +88,8 @@ def inbound_rows(record: Record) -> list[Row]:
         "waited_ms": event.waited_ms,
         "worked_ms": event.worked_ms,
         "agent": event.agent,
-        **_position("raw", event.raw),
-        **_position("log", _standing(record)),
+        **_raw(event.raw),
+        **_log(record),
     }
     write_us = 1000 * _time(event.decided_at)
     return [
@@ -124,9 +124,9 @@ def outbound_rows(record: Record) -> list[Row]:
     }
     message = _message_key(event.tenant, event.conversation, time_ms, event.id) | shared
     message |= {"direction": "out", "kind": "send", "type": kind, "text": text, "payload": bytes(event.message)}
-    message |= _position("log", _standing(record))
+    message |= _log(record)
     if event.raw is not None:
-        message |= _position("raw", event.raw)
+        message |= _raw(event.raw)
     send: dict[str, Value] = {"id": event.id, "tenant": event.tenant, "conversation": event.conversation, "created_at_ms": time_ms}
     send |= shared | {"recipient_kind": _text(event.to_kind)}
     rows = [
@@ -194,7 +194,7 @@ def _status(update: StatusUpdate, channel: str, received_at_ms: int, record: Rec
         "error": _text(update.error),
         "payload": bytes(update.payload),
         "received_at_ms": received_at_ms,
-        **_position("raw", _standing(record)),
+        **_raw(record),
     }
     return [Row("statuses", status, 1000 * received_at_ms), *_platform_id_rows(update.send, update.platform_id, received_at_ms)]
 
@@ -233,12 +233,12 @@ def _message_key(tenant: str, conversation: str, time_ms: int, message_id: str) 
     return {"tenant": tenant, "conversation": conversation, "bucket": time_ms // BUCKET_MS, "time_ms": time_ms, "id": message_id}
 
 
-def _standing(record: Record) -> RecordPosition:
-    return RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset)
+def _raw(position: RecordPosition | Record) -> dict[str, Value]:
+    return {"raw_topic": position.topic, "raw_partition": position.partition, "raw_offset": position.offset}
 
 
-def _position(prefix: str, position: RecordPosition) -> dict[str, Value]:
-    return {f"{prefix}_topic": position.topic, f"{prefix}_partition": position.partition, f"{prefix}_offset": position.offset}
+def _log(record: Record) -> dict[str, Value]:
+    return {"log_topic": record.topic, "log_partition": record.partition, "log_offset": record.offset}
 
 
 def _time(time_ms: int) -> int:

@@ -11,8 +11,6 @@ be older is looked up in history (`sinks.older_sends`).
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -81,7 +79,7 @@ class Ledger:
         self._partitions: dict[int, Partition] = {}
         self._claimed: set[tuple[str, int, int]] = set()
         self._waiting: dict[str, asyncio.Future[str]] = {}
-        self._under_way: dict[str, asyncio.Event] = {}
+        self._under_way: dict[str, asyncio.Future[None] | None] = {}
 
     def begin(self, partitions: dict[int, Partition], claimed: set[tuple[str, int, int]]) -> None:
         """Start afresh with these partitions and the claims (topic, partition, offset) that were found."""
@@ -94,6 +92,16 @@ class Ledger:
         if known is None:
             known = self._partitions[number] = Partition(Since(0, 0))
         return known
+
+    @property
+    def waiting(self) -> int:
+        """How many sends wait for a status to tell what their answer did not."""
+        return len(self._waiting)
+
+    @property
+    def planned(self) -> int:
+        """How many sends of these partitions wait in [ledger]."""
+        return sum(each.plans.total() for each in self._partitions.values())
 
     def has_outcome(self, partition: int, send: str) -> bool:
         """Tell whether this send is remembered with an outcome."""
@@ -148,14 +156,30 @@ class Ledger:
         finally:
             self._waiting.pop(send, None)
 
-    @asynccontextmanager
-    async def alone_with(self, send: str) -> AsyncIterator[None]:
-        """Wait while the other lane of the conversation is at this send: a send may stand in [outbound-*] and in [ledger]."""
-        while (other := self._under_way.get(send)) is not None:
-            await other.wait()
-        ended = self._under_way[send] = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._under_way[send]
-            ended.set()
+    def alone_with(self, send: str) -> "_Alone":
+        """Wait, in an `async with`, while the other lane of the conversation is at this send: it may stand in [outbound-*] and [ledger]."""
+        return _Alone(self._under_way, send)
+
+
+class _Alone:
+    """Being alone with a send. What others wait for is made by the first who has to: hardly ever anybody has."""
+
+    __slots__ = ("_send", "_under_way")
+
+    def __init__(self, under_way: dict[str, asyncio.Future[None] | None], send: str) -> None:
+        self._under_way = under_way
+        self._send = send
+
+    async def __aenter__(self) -> None:
+        under_way, send = self._under_way, self._send
+        while send in under_way:
+            ended = under_way[send]
+            if ended is None:
+                ended = under_way[send] = asyncio.get_running_loop().create_future()
+            await asyncio.shield(ended)
+        under_way[send] = None
+
+    async def __aexit__(self, *_: object) -> None:
+        ended = self._under_way.pop(self._send)
+        if ended is not None and not ended.done():
+            ended.set_result(None)

@@ -16,9 +16,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.fault_points import without
+from infra.kafka.connection import aiokafka_options
 from infra.kafka.consumer import Taken
-from infra.kafka.stopping import stop_consumer
 from infra.settings import Settings
+from schemas.codec import Headers
 from schemas.ids import read_callback_data
 from schemas.topics import LEDGER, OUTBOUND, SENT, STATUS
 from sinks.ledger import Ledger, Partition, Since
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 _MARGIN_MS = 60_000
 _POLL_MS = 2_000
 _READ_MIN = 2_000
+NoteSent = Callable[[str, Headers], None]
+
 _SENDS = frozenset({*(topic.name for topic in OUTBOUND.values()), LEDGER.name})
 
 
@@ -37,6 +40,7 @@ class _SentId(msgspec.Struct):
 
 class _StatusItem(msgspec.Struct):
     id: str = ""
+    status: str = ""
     biz_opaque_callback_data: str = ""
 
 
@@ -48,23 +52,31 @@ class _StatusPart(msgspec.Struct):
     changes: list[_StatusChange] = []
 
 
-async def take(ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, now_ms: int) -> None:
-    """Start the ledger afresh with these partitions and read what became of their sends; KafkaError if that cannot be read."""
+_read_sent_id = msgspec.json.Decoder(_SentId).decode
+_read_part = msgspec.json.Decoder(_StatusPart).decode
+_read_item = msgspec.json.Decoder(_StatusItem).decode
+
+
+async def take(ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, now_ms: int, note: NoteSent | None = None) -> None:
+    """Start the ledger afresh with these partitions and read what became of their sends; KafkaError if that cannot be read.
+
+    `note` is told of each record of [sent] that is read: the send's id and the headers.
+    """
     sends = [each for each in taken if each.topic in _SENDS]
     claimed = {(each.topic, each.partition, offset) for each in sends for offset in each.claims}
     if without("ledger"):
         ledger.begin({each.partition: Partition(Since(0, 0)) for each in sends}, claimed)
         return
-    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False, auto_offset_reset="earliest")
+    reader = AIOKafkaConsumer(**aiokafka_options(settings), enable_auto_commit=False, auto_offset_reset="earliest")
     await reader.start()
     try:
-        reading = _Reading(reader, settings.topic_prefix, {each.partition for each in sends})
+        reading = _Reading(reader, settings.topic_prefix, {each.partition for each in sends}, note)
         oldest_ms = await reading.oldest_uncommitted_ms(sends)
         since_ms = max(0, min(now_ms, oldest_ms if oldest_ms is not None else now_ms) - _MARGIN_MS)
         count = await reading.outcomes_and_settlements(since_ms)
         await reading.plans([each for each in sends if each.topic == LEDGER.name])
     finally:
-        await stop_consumer(reader)
+        await reader.stop()
     ledger.begin(reading.partitions, claimed)
     plans = sum(partition.plans.total() for partition in reading.partitions.values())
     log.info("ledger read", partitions=sorted(reading.partitions), records=count, claimed=len(claimed), planned=plans)
@@ -75,6 +87,7 @@ class _Reading:
     reader: AIOKafkaConsumer
     prefix: str
     numbers: set[int]
+    note: NoteSent | None = None
 
     def __post_init__(self) -> None:
         self.partitions = {number: Partition(Since(0, 0)) for number in self.numbers}
@@ -140,7 +153,9 @@ class _Reading:
             return
         if record.offset == partition.since.offset:
             partition.since = Since(record.offset, min(record.timestamp, partition.since.time_ms))
-        send = msgspec.json.decode(record.value, type=_SentId).id
+        send = _read_sent_id(record.value).id
+        if self.note is not None:
+            self.note(send, list(record.headers))
         partition.note_outcome(send, offset=record.offset, time_ms=record.timestamp)
 
     async def oldest_uncommitted_ms(self, taken: Sequence[Taken]) -> int | None:
@@ -163,18 +178,23 @@ class _Reading:
 
 def settlements(value: bytes) -> Iterable[tuple[str, str]]:
     """Yield send id and platform id of each status in a record of [status] that carries our callback data."""
+    return ((send, platform_id) for send, platform_id, _ in told(value))
+
+
+def told(value: bytes) -> Iterable[tuple[str, str, str]]:
+    """Yield send id, platform id and the status itself, such as `delivered`, of each that carries our callback data."""
     if b"o1." not in value:
         return
     try:
-        part = msgspec.json.decode(value, type=_StatusPart)
+        part = _read_part(value)
     except (msgspec.DecodeError, RecursionError):
         return
     for change in part.changes:
         for raw in change.items:
             try:
-                item = msgspec.json.decode(raw, type=_StatusItem)
+                item = _read_item(raw)
             except (msgspec.DecodeError, RecursionError):
                 continue
             ours = read_callback_data(item.biz_opaque_callback_data)
             if ours is not None and item.id:
-                yield ours[0], item.id
+                yield ours[0], item.id, item.status

@@ -10,11 +10,11 @@ written to [ledger], which the sender reads too, so that its record, and all tha
 import asyncio
 import math
 import random
-from collections.abc import Coroutine, Hashable, Mapping, Sequence
+import time
+from collections.abc import Collection, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import aiohttp
 import msgspec
 import structlog
 
@@ -22,8 +22,10 @@ from infra.fault_points import point, without
 from infra.kafka.consumer import LostPartitionError, Taken
 from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.record import Record
-from infra.metrics import SEND_RETRIES, SENDS
+from infra.metrics import PAUSES, REPLY_SECONDS, SEND_RETRIES, SEND_SECONDS, SENDS, SENDS_RESENT, SENDS_SETTLED, SENDS_WAITING
+from infra.post_client import ClosedError, PostClient, Reply
 from infra.retries import Patience, with_retries
+from infra.tracing import span
 from schemas.channels import CHANNELS
 from schemas.channels.base import Answer, Outcome, Pause, Request
 from schemas.codec import cloud_event_headers, decode, encode
@@ -33,11 +35,12 @@ from schemas.events.planned import PlannedEvent
 from schemas.events.sent import SentEvent
 from schemas.topics import LEDGER, OUTBOUND, SENT, STATUS
 from sinks.base import Claims, Context
-from sinks.claimed_body import ClaimedBody
+from sinks.claimed_request import ClaimedRequest
 from sinks.ledger import Ledger
 from sinks.ledger_reading import settlements, take
 from sinks.older_sends import OlderSends
 from sinks.pauses import Key, Pauses
+from sinks.send_traces import SendTraces
 
 log = structlog.get_logger()
 
@@ -50,7 +53,6 @@ ANSWER_S = 35.0
 _CONNECTIONS_MAX = 512
 # A connection idle for longer may be closed by the other side just as we write: that reset would leave an UNKNOWN.
 _IDLE_S = 10.0
-_ANSWER_BYTES_MAX = 1 << 20
 _PLANS_AT_ONCE = 1_000
 
 
@@ -85,6 +87,7 @@ class OutboundToPlatform:
     batch_max = 1
     # They wait, and are in the log: hold no more of them in memory than others leave room for.
     held_max: Mapping[str, int] = {LEDGER.name: _PLANS_AT_ONCE}
+    unhurried: Collection[str] = (STATUS.name, LEDGER.name)
 
     def __init__(self, context: Context, *, patience: Patience | None = None) -> None:
         self._context = context
@@ -92,10 +95,16 @@ class OutboundToPlatform:
         self._planned_after_s = context.settings.planned_after
         self._chance = random.Random()  # noqa: S311  # jitter, no secret
         self._pauses = Pauses(context.clock, self._chance)
+        PAUSES.set_function(lambda: len(self._pauses))
         self._ledger = Ledger()
+        self._traces = SendTraces()
         self._older = OlderSends(context.settings)
         self._claims: Claims | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._posts: PostClient | None = None
+        self._sends = {outcome: SENDS.labels(outcome) for outcome in ("accepted", "rejected", "unknown", "planned", "suppressed")}
+        self._took = {outcome: SEND_SECONDS.labels(outcome.value) for outcome in Outcome}
+        SENDS_WAITING.labels("status").set_function(lambda: self._ledger.waiting)
+        SENDS_WAITING.labels("ledger").set_function(lambda: self._ledger.planned)
 
     def hosted(self, claims: Claims) -> None:
         """Learn who makes the claims."""
@@ -106,31 +115,34 @@ class OutboundToPlatform:
         return (record.topic if record.topic in {STATUS.name, LEDGER.name} else "", record.key)
 
     async def start(self) -> None:
-        """Open the connection pool; nothing is asked of the platform."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS_MAX, keepalive_timeout=_IDLE_S),
-            timeout=aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S),
-            auto_decompress=True,
-            # Their cookies are nobody's business here.
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        """Get ready to connect; nothing is asked of the platform."""
+        url = self._context.settings.whatsapp_api
+        if url:
+            self._posts = PostClient(url, connections_max=_CONNECTIONS_MAX, idle_s=_IDLE_S, connect_s=CONNECT_S)
 
     async def taken(self, taken: Sequence[Taken]) -> None:
         """Learn what became of the sends of these partitions."""
-        await take(self._ledger, self._context.settings, taken, now_ms=self._context.clock.now_ms())
+        await take(self._ledger, self._context.settings, taken, now_ms=self._context.clock.now_ms(), note=self._traces.note_sent)
 
     async def stop(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._posts is not None:
+            self._posts.close()
         await self._older.close()
+
+    def take_at_once(self, record: Record) -> bool:
+        """Learn from a status: that takes no waiting."""
+        if record.topic != STATUS.name:
+            return False
+        for send, platform_id in settlements(record.value):
+            self._ledger.note_accepted(record.partition, send, platform_id)
+        return True
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Send each record's message and record its outcome, or learn from a status; DecodeError for a record that is neither."""
         for record in records:
-            if record.topic == STATUS.name:
-                for send, platform_id in settlements(record.value):
-                    self._ledger.note_accepted(record.partition, send, platform_id)
+            if self.take_at_once(record):
+                self._traces.show_statuses(record)
             elif record.topic == LEDGER.name:
                 await self._handle_planned(record)
             else:
@@ -173,9 +185,10 @@ class OutboundToPlatform:
                 lambda: self._older.has_outcome(outbound.id, partition=record.partition, since=since),
                 patience=self._patience,
                 what=f"send {outbound.id}",
+                stage=NAME,
             )
         if known:
-            SENDS.labels("suppressed").inc()
+            self._sends["suppressed"].inc()
         return known
 
     async def _plan(self, record: Record, outbound: OutboundEvent, wait: _MustWaitError) -> None:
@@ -195,13 +208,14 @@ class OutboundToPlatform:
         headers = cloud_event_headers(event_id=outbound.id, event_type="ottla.planned", source=NAME, time_ms=event.at)
         await self._context.producer.send(LEDGER.name, key=record.key, value=encode(event), headers=headers, partition=record.partition)
         point("sender.planned")
-        SENDS.labels("planned").inc()
+        self._sends["planned"].inc()
 
     async def _send(
         self, record: Record, outbound: OutboundEvent, unknown: Attempted | None, *, may_plan: bool, wait_s: float | None = None
     ) -> None:
         """Send until the outcome is known, or settle what is `unknown`, and record the outcome; _MustWaitError if it `may_plan`."""
         started_ms = self._context.clock.now_ms()
+        self._traces.note(outbound.id)
         attempted = unknown or await self._attempt_until_known(record, outbound, may_plan=may_plan)
         if attempted.answer.outcome is Outcome.UNKNOWN:
             attempted = await self._settle(record, outbound, attempted, may_plan=may_plan, wait_s=wait_s)
@@ -216,7 +230,11 @@ class OutboundToPlatform:
         offset = await self._record(record, sent)
         point("sender.outcome_recorded")
         self._ledger.note_outcome(record, outbound.id, offset=offset, time_ms=sent.at)
-        SENDS.labels(outcome).inc()
+        self._sends[outcome].inc()
+        if attempted.resent:
+            SENDS_RESENT.inc()
+        if outcome == "accepted" and outbound.caused_at and not attempted.settled:
+            REPLY_SECONDS.observe(max(0, sent.at - outbound.caused_at) / 1000)
         if outcome != "accepted":
             log.warning("send not accepted", send=outbound.id, outcome=outcome, code=answer.error_code, error=answer.error)
 
@@ -231,6 +249,7 @@ class OutboundToPlatform:
         here_s = min(wait_s, self._planned_after_s) if may_plan else wait_s
         platform_id = await self._unless_leaving(self._ledger.settled(record.partition, outbound.id, timeout_s=here_s))
         if platform_id:
+            SENDS_SETTLED.inc()
             answer = Answer(outcome=Outcome.ACCEPTED, platform_id=platform_id, error=attempted.answer.error)
             return replace(attempted, answer=answer, settled=True)
         if here_s < wait_s:
@@ -256,7 +275,12 @@ class OutboundToPlatform:
                 raise _MustWaitError
             if self._pauses.remaining_s(keys) > 0:
                 await self._unless_leaving(self._pauses.wait(keys))
-            status, answer = await self._attempt(record, outbound, request)
+            started = time.perf_counter()
+            with span("POST messages", kind="client", attributes={"http.request.method": "POST", "ottla.send": outbound.id}) as call:
+                status, answer = await self._attempt(record, outbound, request)
+                call.set("http.response.status_code", status)
+                call.set("ottla.outcome", answer.outcome.value)
+            self._took[answer.outcome].observe(time.perf_counter() - started)
             if answer.outcome is Outcome.ACCEPTED:
                 self._pauses.succeeded(keys)
                 self._ledger.note_accepted(record.partition, outbound.id, answer.platform_id)
@@ -311,24 +335,20 @@ class OutboundToPlatform:
 
     async def _attempt(self, record: Record, outbound: OutboundEvent, request: Request) -> tuple[int, Answer]:
         """Post the request once and read the answer; LostPartitionError if it is somebody else's to send by now."""
-        if self._session is None:
-            raise RuntimeError("the sender was not started")
-        url = f"{self._context.settings.whatsapp_api}/{request.path}"
-        headers = {"Authorization": f"Bearer {self._token(outbound)}"}
-        body = ClaimedBody(request.body, claim=lambda: self._claim(record), begins=lambda: self._begins(record))
+        if self._posts is None:
+            return 0, _unreachable("no address is set")
+        text = self._posts.request(request.path, request.body, token=self._token(outbound))
+        claimed = ClaimedRequest(text, claim=lambda: self._claim(record), begins=lambda: self._begins(record))
         try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                answer = await response.content.read(_ANSWER_BYTES_MAX)
-                point("sender.answered")
-                return response.status, CHANNELS[outbound.channel].read_answer(response.status, answer, response.headers)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if isinstance(error.__cause__, LostPartitionError):
-                raise LostPartitionError from None
+            async with asyncio.timeout(ANSWER_S):
+                reply = await _posted(self._posts, claimed)
+        except (OSError, TimeoutError) as error:
             why = f"{type(error).__name__} {error}".strip()
-            if body.left:
+            if claimed.left:
                 return 0, Answer(outcome=Outcome.UNKNOWN, error=f"answer lost: {why}")
-            # It says nothing about this message: it is no try, and everything waits.
-            return 0, Answer(outcome=Outcome.RETRY, error=f"unreachable: {why}", pause=Pause.APP, throttled=True)
+            return 0, _unreachable(why)
+        point("sender.answered")
+        return reply.status, CHANNELS[outbound.channel].read_answer(reply.status, reply.body, reply.headers)
 
     def _token(self, outbound: OutboundEvent) -> str:
         account = self._context.config.account_by_phone_number_id(outbound.account)
@@ -380,6 +400,25 @@ class OutboundToPlatform:
         point("sender.before_dead_letter")
         await write_dead_letter(self._context.producer, letter, key=record.key, value=record.value)
         point("sender.dead_letter_written")
+
+
+def _unreachable(why: str) -> Answer:
+    """Return what it means that nothing left: that says nothing about the message, so it is no try, and everything waits."""
+    return Answer(outcome=Outcome.RETRY, error=f"unreachable: {why}", pause=Pause.APP, throttled=True)
+
+
+async def _posted(posts: PostClient, request: ClaimedRequest) -> Reply:
+    """Let a request leave over a connection and return its answer; one that is closed while we claim is no reason to give up."""
+    try:
+        return await _posted_once(posts, request)
+    except ClosedError:
+        return await _posted_once(posts, request)
+
+
+async def _posted_once(posts: PostClient, request: ClaimedRequest) -> Reply:
+    async with posts.connection() as connection:
+        await request.leave(connection)
+        return await connection.answer()
 
 
 def build(context: Context) -> OutboundToPlatform:

@@ -24,6 +24,9 @@ class Pauses:
         self._until: dict[Key, float] = {}
         self._length_s: dict[Key, float] = {}
 
+    def __len__(self) -> int:
+        return len(self._length_s)
+
     def note(self, key: Key, *, at_least_s: float = 0.0) -> float:
         """Begin a pause, longer than the last one of this key and no shorter than asked for; return its length in seconds.
 
@@ -42,6 +45,8 @@ class Pauses:
 
     def succeeded(self, keys: Iterable[Key]) -> None:
         """Forget the pauses of what has just worked."""
+        if not self._until:
+            return
         for key in keys:
             if self._until.get(key, 0.0) <= self._clock.monotonic():
                 self._until.pop(key, None)
@@ -49,6 +54,8 @@ class Pauses:
 
     def remaining_s(self, keys: Iterable[Key]) -> float:
         """Return how long the longest running pause of these keys still is; 0.0 if none runs."""
+        if not self._until:
+            return 0.0
         now = self._clock.monotonic()
         return max(0.0, *(self._until.get(key, now) - now for key in keys), 0.0)
 

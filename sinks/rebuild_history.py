@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from infra.archive.archive import Archive
 from infra.kafka.bounded import BoundedReader, Stretch, bounded_reader
 from infra.kafka.record import Record
 from infra.retries import Patience, with_retries
@@ -52,7 +53,7 @@ async def rebuild(settings: Settings, *, progress: Progress, stopping: asyncio.E
     refused = done = 0
     try:
         await history.start()
-        async with bounded_reader(settings, group="rebuild-history") as reader:
+        async with bounded_reader(settings, group="rebuild-history", older=Archive(settings)) as reader:
             stretches = await _everything(reader)
             total = sum(each.length for each in stretches)
 

@@ -4,11 +4,10 @@ import asyncio
 import importlib
 import pkgutil
 import signal
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import structlog
 
 import sinks
 from infra.canaries import pass_on
@@ -16,23 +15,24 @@ from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import UsageError
 from infra.fault_points import point
-from infra.kafka.consumer import LaneConsumer, LostPartitionError
+from infra.kafka.consumer import LaneConsumer, LostPartitionError, Taken
 from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.producer import ProduceError, Producer
 from infra.kafka.record import Record
-from infra.metrics import EVENTS, IN_FLIGHT
+from infra.metrics import EVENT_SECONDS, EVENTS, IN_FLIGHT
 from infra.retries import Patience, with_retries
 from infra.role_server import RoleServer
 from infra.settings import Settings
+from infra.tracing import consumed, is_tracing
 from schemas.codec import DecodeError
 from schemas.events.canary import is_canary
 from schemas.events.dead_letter import DeadLetter, read_redrive
 from sinks.base import Context, Sink
 
-log = structlog.get_logger()
-
 _DRAIN_S = 3.0
 _DELIVERY_S = 300.0
+# Nobody waits for what a sink writes but the next message of that conversation, which takes longer to come.
+_LINGER_MS = 5.0
 
 Build = Callable[[Context], Sink]
 
@@ -54,6 +54,7 @@ class SinkHost:
         self._sink = sink
         self._context = context
         self._patience = patience
+        self._starting: asyncio.Task[None] | None = None
         self._consumer = LaneConsumer(
             context.settings,
             group=sink.group,
@@ -61,16 +62,27 @@ class SinkHost:
             handle=self._handle,
             on_fatal=on_fatal,
             batch_max=sink.batch_max,
-            taken=sink.taken,
+            taken=self._take,
             lane=sink.lane,
             held_max=sink.held_max,
+            at_once=self._take_at_once,
+            unhurried=sink.unhurried,
         )
         sink.hosted(self._consumer)
+        EVENTS.labels(sink.group, "dead-letter")
+        self._handled = EVENTS.labels(sink.group, "handled")
+        self._took = EVENT_SECONDS.labels(sink.group)
 
     async def start(self) -> None:
-        """Start the sink, then join its group."""
-        await self._sink.start()
-        await self._consumer.start()
+        """Start the sink and join its group meanwhile; nothing is handled before both are done."""
+        self._starting = asyncio.create_task(self._sink.start(), name=f"start {self._sink.group}")
+        try:
+            await self._consumer.start()
+        except BaseException:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+            raise
+        await self._starting
         IN_FLIGHT.labels(self._sink.group).set_function(lambda: self._consumer.in_flight)
 
     async def stop(self) -> None:
@@ -78,19 +90,37 @@ class SinkHost:
         await self._consumer.stop(_DRAIN_S)
         await self._sink.stop()
 
+    async def _take(self, partitions: Sequence[Taken]) -> None:
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
+        await self._sink.taken(partitions)
+
     @property
     def ready(self) -> bool:
         """Whether partitions were assigned."""
         return self._consumer.ready.is_set()
 
+    def _take_at_once(self, record: Record) -> bool:
+        """Show the sink a record on its way to a lane; what it does not take, or stumbles over, goes there."""
+        if is_tracing():
+            return False  # its span is made where the lanes are
+        try:
+            if not self._sink.take_at_once(record):
+                return False
+        except Exception:  # noqa: BLE001  # it happens again in the lane, and there everything is seen to
+            return False
+        self._handled.inc()
+        return True
+
     async def _handle(self, records: Sequence[Record]) -> None:
         """Hand a lane's records to the sink; when they fail together, one by one, so that one bad record takes no sibling along."""
-        group = self._sink.group
         if is_canary(records[0].key):  # what shares a lane has one key, or none of them is a message
             await self._pass_on(records)
             return
+        started = time.perf_counter()
         try:
-            await self._try(records)
+            with consumed(records, group=self._sink.group):
+                await self._try(records)
         except (ProduceError, LostPartitionError):
             raise  # the log does not take our outcome, or the record is somebody else's: stop before anything is done twice
         except Exception as error:  # noqa: BLE001  # whatever a sink raises: the event is kept with its cause, the others go on
@@ -100,7 +130,8 @@ class SinkHost:
             for record in records:
                 await self._handle([record])
             return
-        EVENTS.labels(group, "handled").inc(len(records))
+        self._took.observe(time.perf_counter() - started)
+        self._handled.inc(len(records))
 
     async def _pass_on(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -112,7 +143,11 @@ class SinkHost:
         # Several at once are tried once: which of them is the bad one shows when they are taken singly.
         patience = self._patience if len(records) == 1 else replace(self._patience, tries=1)
         await with_retries(
-            lambda: self._sink.handle(records), patience=patience, what=what, final=(DecodeError, ProduceError, LostPartitionError)
+            lambda: self._sink.handle(records),
+            patience=patience,
+            what=what,
+            stage=self._sink.group,
+            final=(DecodeError, ProduceError, LostPartitionError),
         )
 
     async def _dead_letter(self, record: Record, error: Exception) -> None:
@@ -136,7 +171,6 @@ class SinkHost:
         await write_dead_letter(self._context.producer, letter, key=record.key, value=record.value)
         point("sinks.dead_letter_written")
         EVENTS.labels(letter.stage, "dead-letter").inc()
-        log.error("dead letter", stage=letter.stage, cause=letter.cause, error=letter.error, topic=record.topic, offset=record.offset)
 
 
 async def run_sinks(settings: Settings, names: Sequence[str]) -> None:
@@ -157,11 +191,11 @@ async def run_sinks(settings: Settings, names: Sequence[str]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    producer = Producer(settings, client_id=f"{settings.worker}-sinks", delivery_timeout_s=_DELIVERY_S)
+    producer = Producer(settings, client_id=f"{settings.worker}-sinks", delivery_timeout_s=_DELIVERY_S, linger_ms=_LINGER_MS)
     config = ConfigTables(settings)
     context = Context(settings=settings, producer=producer, config=config, clock=SystemClock())
     hosts = [SinkHost(builders[name](context), context, on_fatal=on_fatal, patience=Patience()) for name in (names or sorted(builders))]
-    server = RoleServer(port=settings.metrics_port, ready=lambda: all(host.ready for host in hosts))
+    server = RoleServer(settings, ready=lambda: all(host.ready for host in hosts))
     await server.start()
     try:
         await producer.start()

@@ -5,7 +5,9 @@ This file builds the real things; every other module takes what it needs as a pa
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faust
@@ -13,21 +15,29 @@ import structlog
 
 from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
+from infra.kafka.connection import tls_context
 from infra.kafka.group_log import GroupLog
+from infra.kafka.order_violations import OrderViolations
 from infra.kafka.producer import Producer
+from infra.log import configure_logging
+from infra.metrics import AGENT_SECONDS, AGENT_TOKENS
 from infra.retries import Patience
 from infra.role_server import RoleServer
 from infra.servers.address import resolve_servers
 from infra.settings import Settings, load_settings
+from infra.tracing import span, start_tracing
+from schemas.groups import SESSION_S
 from schemas.topics import CONVERSATIONS_CHANGELOG, RAW
 from streams.agents.base import AgentError, Reply, Turn
 from streams.agents.registry import Agents
 from streams.canary_stage import WithCanaries
 from streams.decisions import Configured, configured
 from streams.faust_host import FaustHost
+from streams.raw_consumer import RawConsumer
 from streams.raw_source import RawSource
 from streams.raw_to_outbound import RawToOutbound
 from streams.table import STORE_OPTIONS, ConversationTable, NewestRowTable
+from streams.table_restoring import Restorer, RestoringTables
 
 log = structlog.get_logger()
 
@@ -43,11 +53,12 @@ class Parts:
 
     def __init__(self, settings: Settings, *, ready: Callable[[], bool]) -> None:
         self.default_kind = "openai" if settings.ai_url else "offline"
-        self.producer = Producer(settings, client_id=f"{settings.worker}-{_APP}", delivery_timeout_s=_DELIVERY_S)
+        # Records of one event go to different partitions: waiting for more of the same is time lost, and wakes a thread once more.
+        self.producer = Producer(settings, client_id=f"{settings.worker}-{_APP}", delivery_timeout_s=_DELIVERY_S, linger_ms=0.0)
         self.config = ConfigTables(settings)
         self.agents = Agents(settings)
         self.log = GroupLog(settings, group=_APP)
-        self.server = RoleServer(port=settings.metrics_port, ready=ready)
+        self.server = RoleServer(settings, ready=ready)
 
     async def start(self) -> None:
         """Start everything; OttlaError if a dependency is missing."""
@@ -74,8 +85,24 @@ class Parts:
 
     async def answer(self, whose: Configured, turn: Turn) -> Reply:
         """Ask the agent of a conversation."""
-        agent = await self.agents.get(whose.agent)
-        return await agent.answer(turn)
+        kind, outcome, started = whose.agent.kind, "error", time.perf_counter()
+        try:
+            with span("chat", kind="client", attributes={"gen_ai.operation.name": "chat", "ottla.agent": whose.agent.id}) as turning:
+                agent = await self.agents.get(whose.agent)
+                reply = await agent.answer(turn)
+                turning.set("gen_ai.response.model", reply.model)
+                turning.set("gen_ai.usage.input_tokens", reply.tokens_in)
+                turning.set("gen_ai.usage.output_tokens", reply.tokens_out)
+            outcome = "answered" if reply.known else "does-not-know"
+        except AgentError as error:
+            outcome = error.cause
+            raise
+        finally:
+            AGENT_SECONDS.labels(kind, outcome).observe(time.perf_counter() - started)
+        if reply.tokens_in or reply.tokens_out:
+            AGENT_TOKENS.labels(kind, "in").inc(reply.tokens_in)
+            AGENT_TOKENS.labels(kind, "out").inc(reply.tokens_out)
+        return reply
 
 
 class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not followed
@@ -90,6 +117,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         super().__init__(
             settings.topic_prefix + _APP,
             broker=";".join(f"kafka://{server.strip()}" for server in settings.kafka.split(",")),
+            broker_credentials=_credentials(settings),
             datadir=data,
             store="rocksdb://",
             autodiscover=False,
@@ -100,12 +128,16 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
             table_standby_replicas=0,
             # Static membership and short timeouts: a killed worker that comes back goes on within seconds instead of a minute.
             consumer_group_instance_id=f"{settings.worker}-{_APP}",
-            broker_session_timeout=6.0,
+            # Faust's name for a member, which is in its assignment; by default that of the machine. A worker that comes back as the same
+            # member in another container would get the assignment from before, not know itself in it, and stay out for good.
+            canonical_url=f"http://{settings.worker}-{_APP}",
+            broker_session_timeout=SESSION_S,
             broker_heartbeat_interval=1.0,
             broker_commit_interval=0.5,
             broker_max_poll_interval=86_400.0,
             broker_max_poll_records=1_000,
             stream_recovery_delay=0.0,
+            TableManager=RestoringTables,
             # Waiting for events under way would outlive the rebalance; the host drops them and they are delivered again.
             stream_wait_empty=False,
             consumer_auto_offset_reset="earliest",
@@ -125,6 +157,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
                 options=dict(STORE_OPTIONS),
             )
         )
+        self.restore = Restorer(settings, table).restore
         self.source = RawSource(parts.log, lambda: self.consumer, prefix=settings.topic_prefix)
         stage = RawToOutbound(
             table=ConversationTable(table, parts.producer),
@@ -142,6 +175,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
             generation=lambda: self.consumer_generation_id,
             on_fatal=self._on_fatal,
             name=_APP,
+            violations=OrderViolations(_APP, settings.home / "order-violations" / settings.worker),
         )
         self.on_partitions_revoked.connect(self._revoked)
         self.on_rebalance_complete.connect(self._rebalanced)
@@ -149,10 +183,13 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         self.agent(raw, name=_APP)(self._consume)
 
     def _new_consumer(self) -> Any:
-        return self.source.correct(super()._new_consumer(), self.host.commit)
+        self.transport.Consumer = partial(RawConsumer, raw_topic=self.source.topic, take=self.host.take, commit=self.host.commit)
+        return super()._new_consumer()
 
     async def _consume(self, stream: Any) -> None:
-        await self.host.consume(stream.noack().events())
+        """Subscribe, which is all that a stream is for here: what is fetched goes to the host in batches, past Faust's queues."""
+        async for event in stream.noack().events():
+            raise RuntimeError(f"a record went past the host: {event.message.tp}, offset {event.message.offset}")
 
     def _on_fatal(self, error: BaseException) -> None:
         log.error("the stage stopped", error=f"{type(error).__name__}: {error}")
@@ -187,6 +224,15 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         await self.parts.stop()
 
 
+def _credentials(settings: Settings) -> Any:
+    """Return how Faust's clients log in and what they trust, None for plain connections."""
+    context = tls_context(settings)
+    if settings.kafka_user:
+        password = settings.kafka_password.get_secret_value()
+        return faust.SASLCredentials(username=settings.kafka_user, password=password, ssl_context=context, mechanism=settings.kafka_sasl)
+    return faust.SSLCredentials(context) if context is not None else None
+
+
 def create_app(settings: Settings) -> StreamsApp:
     """Return the application; its changelog must be the topic that our table of topics makes."""
     app = StreamsApp(settings)
@@ -201,6 +247,9 @@ def __getattr__(name: str) -> StreamsApp:
     """Build `app` when the `faust` command asks for it: importing this module reads no settings."""
     if name != "app":
         raise AttributeError(name)
-    app = create_app(resolve_servers(load_settings()))
+    settings = load_settings()
+    configure_logging(settings, role="streams")
+    start_tracing(role="streams", worker=settings.worker)
+    app = create_app(resolve_servers(settings))
     globals()["app"] = app
     return app

@@ -1,4 +1,4 @@
-"""A stage that hands canaries on and everything else to the real one."""
+"""A stage that hands canaries on and everything else, as a span of its trace, to the real one."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ from infra.canaries import pass_on
 from infra.clock import Clock
 from infra.kafka.producer import Producer
 from infra.kafka.record import Record
+from infra.tracing import consumed
 from schemas.events.canary import is_canary
 from streams.faust_host import Stage
 from streams.raw_to_outbound import STAGE
@@ -22,6 +23,7 @@ class WithCanaries:
     async def handle(self, record: Record, owned: Callable[[], bool]) -> None:
         """Deal with one record; a canary that comes a second time after a crash goes on a second time, which harms nothing."""
         if not is_canary(record.key):
-            await self._stage.handle(record, owned)
+            with consumed([record], group=STAGE):
+                await self._stage.handle(record, owned)
         elif owned():
             await pass_on(record, stage=STAGE, producer=self._producer, clock=self._clock)

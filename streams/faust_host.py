@@ -1,12 +1,12 @@
 """Hosts the stage under Faust in the one shape that loses nothing (infra/decisions/0002-faust.md has what was found and where).
 
-One agent reads raw bytes with `noack()` and hands each event to lanes. What is committed is the watermark of each partition: the offset
-below which all is done. When partitions are revoked the lanes of the old generation are ended and forgotten: Faust seeks every partition
-back to its committed offset and delivers again.
+Faust's consumer hands on what it fetched (streams/raw_consumer.py), and each record goes to its lane. What is committed is the watermark
+of each partition: the offset below which all is done. When partitions are revoked the lanes of the old generation are ended and forgotten:
+Faust seeks every partition back to its committed offset and delivers again.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import structlog
 
 from infra.fault_points import point, without
-from infra.kafka.record import Record
-from infra.lanes import Lanes, Watermark
-from infra.metrics import IN_FLIGHT, ORDER_VIOLATIONS
+from infra.kafka.order_violations import OrderViolations
+from infra.kafka.record import Record, record_of
+from infra.lanes import Lanes, OrderError, Watermark
+from infra.metrics import IN_FLIGHT
 from infra.retries import AwayError
 
 log = structlog.get_logger()
@@ -24,7 +25,10 @@ log = structlog.get_logger()
 _IN_FLIGHT_MAX = 4096
 _REVOKE_S = 2.0
 _WATCH_S = 1.0
-_GO_BACK_MAX = 10
+_GIVE_UP_AFTER = 120  # looks
+
+Fetched = Mapping[int, Sequence[Any]]
+"""aiokafka's records by partition, in the order of the log."""
 
 
 class Stage(Protocol):
@@ -49,6 +53,9 @@ class Source(Protocol):
     async def ends(self, partitions: Collection[int]) -> dict[int, int]:
         """Return the offset after the last record of each partition."""
 
+    def check(self) -> None:
+        """Raise what ended the membership in the group, if it has ended."""
+
 
 class SkippedError(Exception):
     """Records that nobody was given: starting again begins at the committed offset, below them."""
@@ -63,11 +70,16 @@ class _Partition:
         self.missing: int | None = None  # the offset that was gone back for and has not come yet
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Work:
     record: Record
     generation: int
     partition: _Partition
+
+
+def _place_in_lane(work: _Work) -> tuple[_Partition, int]:
+    # What is under way of the partition in one generation: in the next one its offsets may rightly begin lower.
+    return work.partition, work.record.offset
 
 
 class FaustHost:
@@ -82,53 +94,71 @@ class FaustHost:
         generation: Callable[[], int],
         on_fatal: Callable[[BaseException], None],
         name: str,
+        violations: OrderViolations | None = None,
     ) -> None:
         self._stage = stage
         self._source = source
         self._topic = topic
         self._generation = generation
-        self._name = name
-        self._on_fatal = on_fatal
+        self._given_up = on_fatal
+        self._violations = violations or OrderViolations(name)
         self._partitions: dict[int, _Partition] = {}
         self._starts: dict[int, int] = {}
-        self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=on_fatal)
+        self._is_over = False
+        self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=self._on_fatal, place=_place_in_lane)
         IN_FLIGHT.labels(name).set_function(lambda: len(self._lanes))
 
-    async def consume(self, events: AsyncIterator[Any]) -> None:
-        """Take events (of a stream with `noack`) until the stream ends; waits while too many are inside."""
-        async for event in events:
-            message = event.message
-            if message.generation_id != self._generation() and not without("generation"):
-                continue  # fetched before a rebalance; it is delivered again
-            partition = self._partitions.get(message.partition)
-            if partition is None:
-                partition = self._partitions[message.partition] = _Partition()
-            try:
-                is_next = await self._is_next(partition, message)
-            except Exception as error:  # noqa: BLE001  # never go on over what may be a hole
-                self._on_fatal(error)
-                return
-            if not is_next or self._partitions.get(message.partition) is not partition:
-                continue
-            partition.missing = None
-            partition.mark.begin(message.offset)
-            await self._lanes.submit((message.partition, message.key), _Work(self._record(message), message.generation_id, partition))
+    def _on_fatal(self, error: BaseException) -> None:
+        if isinstance(error, OrderError):
+            self._violations.note()
+        self._given_up(error)
 
-    async def _is_next(self, partition: _Partition, message: Any) -> bool:
+    async def take(self, fetched: Fetched, generation: int) -> None:
+        """Take what the consumer fetched in this generation, in the order of the log; waits while too many are inside."""
+        for number, records in fetched.items():
+            for record in records:
+                # Asked for each: while something is waited for, partitions may go and come.
+                if self._is_over or (generation != self._generation() and not without("generation")):
+                    return  # fetched before a rebalance; it is delivered again
+                partition = self._partitions.get(number)
+                if partition is None:
+                    partition = self._partitions[number] = _Partition()
+                mark = partition.mark
+                follows = mark.first is not None and record.offset == mark.newest + 1
+                if not follows and not await self._is_taken(partition, record, generation):
+                    continue
+                partition.missing = None
+                mark.begin(record.offset)
+                if self._lanes.is_full:
+                    await self._lanes.wait_for_room()
+                work = _Work(record_of(record, self._topic), generation, partition)
+                self._lanes.put((number, work.record.key), work)
+
+    async def _is_taken(self, partition: _Partition, record: Any, generation: int) -> bool:
+        """Tell whether a record that is not the next one after those before is to be taken all the same."""
+        try:
+            is_next = await self._is_next(partition, record, generation)
+        except Exception as error:  # noqa: BLE001  # never go on over what may be a hole
+            self._is_over = True
+            self._on_fatal(error)
+            return False
+        return is_next and self._partitions.get(record.partition) is partition
+
+    async def _is_next(self, partition: _Partition, record: Any, generation: int) -> bool:
         """Tell whether this is the record that follows, and wait for the broker where only it can say; False once it is delivered again."""
         while True:
             try:
-                return await self._follows(partition, message.partition, message.offset)
+                return await self._follows(partition, record.partition, record.offset)
             except AwayError as error:
-                log.warning("waiting for the broker", partition=message.partition, offset=message.offset, error=str(error))
+                log.warning("waiting for the broker", partition=record.partition, offset=record.offset, error=str(error))
                 await asyncio.sleep(_WATCH_S)
-            if message.generation_id != self._generation() or self._partitions.get(message.partition) is not partition:
+            if generation != self._generation() or self._partitions.get(record.partition) is not partition:
                 return False
 
     async def _follows(self, partition: _Partition, number: int, offset: int) -> bool:
         """Tell whether this is the record that follows; have what was skipped delivered.
 
-        Around its seeks Faust delivers records twice, and late ones before those they follow. Raises ValueError for an offset that can be
+        Around its seeks Faust delivers records twice, and late ones before those they follow. Raises OrderError for an offset that can be
         nothing of that: what is done would be committed over it, and a process that starts again begins there.
         """
         mark = partition.mark
@@ -137,8 +167,7 @@ class FaustHost:
         if mark.first is not None and offset < mark.first:
             if offset < await self._source.next_to_read(number):
                 return False  # somebody else did it while this process was paused
-            ORDER_VIOLATIONS.labels(self._name).inc()
-            raise ValueError(f"offset {offset} after {mark.newest}")
+            raise OrderError(f"offset {offset} after {mark.newest}")
         expected = await self._expected(number)
         if offset <= expected:
             return True
@@ -166,15 +195,19 @@ class FaustHost:
         """Go back for records that are in the log and not delivered, in the partitions that `owned` names; runs until cancelled.
 
         Faust drops what it has fetched when a recovery ends at that moment, and its position then stands behind it: without a later
-        record nothing would show the hole.
+        record nothing would show the hole. And stop where the membership in the group has ended, which only fetching would tell otherwise.
         """
         waiting: dict[int, tuple[int, int]] = {}
         while True:
             await asyncio.sleep(_WATCH_S)
             try:
+                self._source.check()
                 await self._look(waiting, owned())
             except AwayError:
                 waiting.clear()
+            except Exception as error:  # noqa: BLE001  # aiokafka's, whatever it is
+                self._on_fatal(error)
+                return
 
     async def _look(self, waiting: dict[int, tuple[int, int]], numbers: Collection[int]) -> None:
         if len(self._lanes) >= _IN_FLIGHT_MAX or not numbers:
@@ -188,22 +221,11 @@ class FaustHost:
                 continue
             times = times + 1 if before == expected else 0
             waiting[number] = (expected, times)
-            if times > _GO_BACK_MAX:
+            if times > _GIVE_UP_AFTER:
                 self._on_fatal(SkippedError(f"partition {number}: offset {expected} is not delivered"))
-            elif times:
+            elif times and times.bit_count() == 1:
+                # After 1, 2, 4, ... looks: each time drops what was fetched of the partition, and on a busy machine that was on its way.
                 await self._go_back(number, expected)
-
-    def _record(self, message: Any) -> Record:
-        headers = message.headers or []
-        return Record(
-            topic=self._topic,
-            partition=message.partition,
-            offset=message.offset,
-            key=message.key or b"",
-            value=message.value or b"",
-            headers=list(headers.items() if isinstance(headers, dict) else headers),
-            timestamp_ms=int((message.timestamp or 0) * 1000),
-        )
 
     def _owns(self, work: _Work) -> bool:
         return without("generation") or (

@@ -121,6 +121,8 @@ class RawToOutbound:
         self._clock = clock
         self._default_kind = default_kind
         self._patience = patience
+        self._decided = {action: EVENTS.labels(STAGE, action.value) for action in Action}
+        self._seconds = EVENT_SECONDS.labels(STAGE)
 
     async def handle(self, record: Record, owned: Callable[[], bool]) -> None:
         """Deal with one record of [raw]; returns when all it led to is acknowledged.
@@ -176,7 +178,7 @@ class RawToOutbound:
             items = ",".join(work.lost_items) if len(work.lost_items) <= ITEMS_MAX else ""
             await self._dead_letter(record, owned, msgspec.structs.replace(work.lost, items=items))
         await self._write_row(record, owned, row, ids=work.ids, turns=work.turns, name=work.name)
-        EVENT_SECONDS.labels(STAGE).observe((self._clock.now_ms() - started_ms) / 1000)
+        self._seconds.observe((self._clock.now_ms() - started_ms) / 1000)
 
     def _row(self, record: Record) -> ConversationRow:
         value = self._table.get(record.partition, record.key)
@@ -259,27 +261,31 @@ class RawToOutbound:
 
     async def _decide(self, work: _Work, item: Item, owned: Callable[[], bool]) -> None:
         """Decide about an item in its conversation, and write what that leads to."""
-        decision = decide(item, received_at=work.part.received_at, reply_window_ms=work.channel.reply_window_ms)
-        EVENTS.labels(STAGE, decision.action.value).inc()
+        # The earlier of two clocks: the ingress's may be ahead, and a record that was keyed again or redriven is younger than its content.
+        received_at = min(work.part.received_at, work.record.timestamp_ms)
+        decision = decide(item, received_at=received_at, reply_window_ms=work.channel.reply_window_ms)
+        self._decided[decision.action].inc()
+        cause = _id_of(work, item)
         outcome, reason, send, text, failure = decision.action.value, decision.reason, None, "", None
         if decision.action is Action.ANSWER:
             point("streams.before_agent")
-            text, step, failure = await self._reply(work, item)
+            send_as = send_id(conversation=work.key, cause=cause, step=REDRIVE_STEP if _is_redriven(work) else ANSWER_STEP)
+            text, step, failure = await self._reply(work, item, send=send_as)
             point("streams.answered")
             # Of a redriven item the user has been told already that nobody could answer.
             if failure is None or not _is_redriven(work):
-                send = self._outbound(work, item, text=text, step=step)
+                send = self._outbound(work, item, send=send_as, cause=cause, text=text, step=step)
         elif decision.action is Action.DEAD_LETTER:
             error = ValueError("no conversation it belongs to")
             failure = self._letter(work.record, cause=decision.reason, error=error, attempts=1, tenant=work.whose.tenant)
         if failure is not None:
             outcome, reason, work.lost = "failed", failure.cause, failure
-            work.lost_items.append(_id_of(work, item))
+            work.lost_items.append(cause)
         if failure is None or not _is_redriven(work):
             work.turns += turns_of(item, text)
         point("streams.before_outputs")
         self._check(owned)
-        outputs = self._outputs(work, item, outcome=outcome, reason=reason, send=send)
+        outputs = self._outputs(work, item, cause=cause, outcome=outcome, reason=reason, send=send)
         if not without("outputs"):
             await settle(outputs)
         point("streams.outputs_acknowledged")
@@ -299,21 +305,21 @@ class RawToOutbound:
             work.ids.append(item_id)
         return True
 
-    async def _reply(self, work: _Work, item: Item) -> tuple[str, str, DeadLetter | None]:
+    async def _reply(self, work: _Work, item: Item, *, send: str) -> tuple[str, str, DeadLetter | None]:
         """Return the text, the step it belongs to, and, where the agent failed, the dead letter that says so."""
         agent = work.whose.agent
         step = REDRIVE_STEP if _is_redriven(work) else ANSWER_STEP
-        history = tuple((turn.role, turn.text) for turn in (*work.row.turns, *work.turns))
+        history = tuple([(turn.role, turn.text) for turn in (*work.row.turns, *work.turns)])
         turn = AgentTurn(
             conversation=work.key,
             instructions=agent.instructions,
             history=history,
             text=item.text,
-            send=send_id(conversation=work.key, cause=_id_of(work, item), step=step),
+            send=send,
         )
         try:
             reply, _ = await with_retries(
-                lambda: self._answer(work.whose, turn), patience=self._patience, what=f"agent {agent.id}", final=(AgentError,)
+                lambda: self._answer(work.whose, turn), patience=self._patience, what=f"agent {agent.id}", stage=STAGE, final=(AgentError,)
             )
         except AgentError as error:
             letter = self._letter(work.record, cause=error.cause, error=error, attempts=1, tenant=work.whose.tenant)
@@ -322,15 +328,15 @@ class RawToOutbound:
             letter = self._letter(work.record, cause="agent-error", error=error, attempts=tries, tenant=work.whose.tenant)
         else:
             return reply.text, step, None
-        log.warning("agent failed, fallback sent", agent=agent.id, cause=letter.cause, error=letter.error)
+        # What a model says of its failure may repeat what it was told; it is in the dead letter.
+        log.warning("agent failed, fallback sent", agent=agent.id, cause=letter.cause)
         return agent.fallback or DEFAULT_FALLBACK, FALLBACK_STEP, letter
 
-    def _outbound(self, work: _Work, item: Item, *, text: str, step: str) -> OutboundEvent:
+    def _outbound(self, work: _Work, item: Item, *, send: str, cause: str, text: str, step: str) -> OutboundEvent:
         part = work.part
-        cause = _id_of(work, item)
         return OutboundEvent(
             # A fallback has the id of the answer it stands for: after a crash the agent may do what it did not do before, or the reverse.
-            id=send_id(conversation=work.key, cause=cause, step=ANSWER_STEP if step == FALLBACK_STEP else step),
+            id=send,
             conversation=work.key,
             tenant=work.whose.tenant,
             channel=part.channel,
@@ -349,11 +355,13 @@ class RawToOutbound:
             lookup=work.redrive is not None,
         )
 
-    def _outputs(self, work: _Work, item: Item, *, outcome: str, reason: str, send: OutboundEvent | None) -> list[asyncio.Future[int]]:
+    def _outputs(
+        self, work: _Work, item: Item, *, cause: str, outcome: str, reason: str, send: OutboundEvent | None
+    ) -> list[asyncio.Future[int]]:
         part, record = work.part, work.record
         now_ms = max(self._clock.now_ms(), part.received_at)
         inbound = InboundEvent(
-            id=_id_of(work, item),
+            id=cause,
             conversation=work.key,
             tenant=work.whose.tenant,
             channel=part.channel,

@@ -140,3 +140,8 @@ def offset_done(value: bytes) -> int:
         return msgspec.json.decode(value, type=_Done).done
     except msgspec.DecodeError:
         return -1
+
+
+def replaces(value: bytes, known: bytes | None) -> bool:
+    """Tell whether a row of the changelog takes the place of the one that is known: unless that one has done more."""
+    return known is None or offset_done(value) >= offset_done(known)

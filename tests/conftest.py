@@ -1,8 +1,10 @@
 """What tests share: real servers once per session, and settings of one test's own on them."""
 
 import asyncio
+import contextlib
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,20 @@ from pydantic import SecretStr
 
 from infra.servers.local import Servers, start_servers
 from infra.settings import Settings
+from tests.containers import VARIABLE, ContainersError, chosen_source, engine_answers, servers_in_containers
 
-_LONG = ("test_short.py", "test_crash_points.py", "test_safeguards.py", "test_bodies.py")
-"""Files that take minutes: begun first, so that two workers end together."""
+_LONG = (
+    "test_short.py",
+    "test_crash_points.py",
+    "test_safeguards.py",
+    "test_bodies.py",
+    "test_day.py",
+    "test_replay.py",
+    "test_up.py",
+    "test_dead_letters.py",
+    "test_browser.py",
+)
+"""Files that take minutes: begun first, so that the workers end together."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,12 +38,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Real Kafka and Cassandra: those of OTTLA_KAFKA and OTTLA_CASSANDRA, else local ones of this session."""
-    home = tmp_path_factory.mktemp("servers")
-    kafka, cassandra = os.environ.get("OTTLA_KAFKA", ""), os.environ.get("OTTLA_CASSANDRA", "")
-    if kafka and cassandra:
-        yield Servers(home, kafka, cassandra)
-        return
+    """Real Kafka and Cassandra: those of OTTLA_KAFKA and OTTLA_CASSANDRA, else containers where a Docker engine answers, else local ones.
+
+    OTTLA_TEST_SERVERS=containers or =local leaves no choice between the latter two.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _found_or_started(stack, tmp_path_factory.mktemp("servers"))
+
+
+def _found_or_started(stack: contextlib.ExitStack, home: Path) -> Servers:
+    kafka, cassandra, wanted = (os.environ.get(name, "") for name in ("OTTLA_KAFKA", "OTTLA_CASSANDRA", VARIABLE))
+    source = chosen_source(kafka=kafka, cassandra=cassandra, wanted=wanted, engine_answers=engine_answers)
+    if source == "given":
+        return Servers(home, kafka, cassandra)
+    if source == "containers":
+        try:
+            return stack.enter_context(servers_in_containers(home))
+        except ContainersError as error:
+            if wanted:
+                raise
+            # An engine without the images, and nowhere to get them from, is no reason not to test.
+            sys.stderr.write(f"{error}\nThe tests run on local servers instead.\n")
+    return stack.enter_context(_local_servers(home))
+
+
+@contextlib.contextmanager
+def _local_servers(home: Path) -> Iterator[Servers]:
     started = asyncio.run(start_servers(_settings(home), die_with_parent=True))
     try:
         yield started
@@ -42,7 +75,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(autouse=True)
 def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep settings of the person who runs the tests out of them."""
-    for name in [name for name in os.environ if name.startswith("OTTLA_")]:
+    for name in [name for name in os.environ if name.startswith(("OTTLA_", "OTEL_"))]:
         monkeypatch.delenv(name)
 
 

@@ -25,6 +25,7 @@ from infra.simulator.books import KEPT_DEFAULT
 from infra.simulator.model import SimulatedModel
 from infra.simulator.platform import SimulatedPlatform
 from infra.simulator.signing import sign
+from infra.warm import WarmProcess, start_warm
 
 ROLES = ("ingress", "streams", "sinks")
 READY_S = 60.0
@@ -43,18 +44,15 @@ class Role:
     environment: dict[str, str]
     port: int
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | WarmProcess | None = None
 
     def start(self, words: Sequence[str] = ()) -> None:
         """Start the process, as `ottla run` or with other words for Python; its log goes on in the same file."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *(words or ("-m", "infra", "run", self.name))],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            if not words:
+                self.process = start_warm(("run", self.name), environment=self.environment, output=log.fileno())
+                return
+            self.process = subprocess.Popen([sys.executable, *words], env=self.environment, stdout=log, stderr=log, start_new_session=True)
 
     def arm(self, words: str) -> None:
         """Give a breakable role words of `infra.fault_points`; it reads them the next time it looks. Without words: nothing breaks."""
@@ -123,7 +121,7 @@ class Outside:
 
     def outside_environment(self) -> dict[str, str]:
         """Return an environment in which a process of ours finds this home, this platform and these secrets, and nothing else of ours."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("OTTLA_")}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("OTTLA_", "OTEL_"))}
         return environment | {
             "OTTLA_HOME": str(self.settings.home),
             "OTTLA_PORT": str(self.port),
@@ -196,6 +194,9 @@ class Installation(Outside):
         await create_topics(self.settings)
         await self.begin()
         self.running = {name: self._role(name) for name in self.roles}
+        if "ingress" in self.running:
+            others = [f"http://127.0.0.1:{role.port}" for name, role in self.running.items() if name != "ingress"]
+            self.running["ingress"].environment.setdefault("OTTLA_ROLE_URLS", ",".join(others))
         try:
             for role in self.running.values():
                 role.start()

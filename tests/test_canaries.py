@@ -134,6 +134,8 @@ async def test_the_ingress_sends_one_to_each_partition() -> None:
     task.cancel()
     assert [sent["key"].decode() for _, sent in log.sent[:16]] == canary_keys(8) * 2
     assert {topic for topic, _ in log.sent} == {"raw"}
+    assert {_told("ottla_canary_last_seen_timestamp_seconds", stage="ingress", partition=str(n)) for n in range(8)} == {NOON_MS / 1000 + 2}
+    assert _told("ottla_canary_interval_seconds") == 0.001
     event = decode(log.sent[0][1]["value"], CanaryEvent)
     assert (event.at, event.conversation) == (NOON_MS + 2_000, canary_keys(8)[0])
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from infra.lanes import Lanes, Watermark
+from infra.lanes import Lanes, OrderError, Watermark
 
 
 def fail(error: BaseException) -> None:
@@ -164,6 +164,28 @@ class TestLanes:
         assert await lanes.drain(5)
         assert handled == [0]
         assert [str(error) for error in told] == ["defect"]
+
+    @pytest.mark.parametrize("batch_max", [1, 10])
+    async def test_a_lane_checks_its_own_sequence(self, batch_max: int) -> None:
+        """What comes after a later one of its sequence is not handled and the process hears of it; other sequences and lanes are others."""
+        told: list[BaseException] = []
+        handled: list[tuple[str, int]] = []
+
+        async def handle(items: Sequence[tuple[str, int]]) -> None:
+            await asyncio.sleep(0)
+            handled.extend(items)
+
+        lanes = Lanes(handle, limit=100, batch_max=batch_max, on_fatal=told.append, place=lambda item: item)
+        for item in (("high", 7), ("bulk", 3), ("high", 9)):
+            await lanes.submit("one", item)
+            await lanes.submit("two", item)
+        await asyncio.sleep(0)
+        await lanes.submit("one", ("high", 8))
+        assert await lanes.drain(5)
+        assert [str(error) for error in told] == ["8 after 9 in a lane"]
+        assert isinstance(told[0], OrderError)
+        assert ("high", 8) not in handled
+        assert handled.count(("high", 9)) == 2
 
     async def test_retire_stops_the_chosen_lanes(self) -> None:
         """Retiring picks lanes by key, ends their handlers, forgets their queues and leaves the others alone."""

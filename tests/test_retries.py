@@ -2,6 +2,7 @@
 
 import pytest
 import structlog
+from prometheus_client import REGISTRY
 
 from infra.retries import AwayError, Patience, with_retries
 
@@ -51,3 +52,14 @@ async def test_a_thousand_lanes_complain_once() -> None:
         for number in range(1000):
             await with_retries(Attempts(AwayError("the one database")), patience=QUICK, what=f"lane {number}")
     assert [line["event"] for line in lines] == ["waiting for a dependency"]
+
+
+async def test_what_is_done_again_is_counted_for_its_stage() -> None:
+    """By why it is; work that belongs to no stage is not counted."""
+
+    def counted(cause: str) -> float:
+        return REGISTRY.get_sample_value("ottla_event_retries_total", {"stage": "test-retries", "cause": cause}) or 0
+
+    for stage in ("test-retries", ""):
+        await with_retries(Attempts(AwayError(), AwayError(), ValueError()), patience=QUICK, what="x", stage=stage)
+    assert (counted("away"), counted("error")) == (2, 1)

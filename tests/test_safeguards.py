@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(180), pytest.mark.asyncio
 
 _PHONES = count(15570000000, 10)
 # How long a scenario waits for what must not happen: longer than any commit, session or handler of the roles.
+_TRIES = 3
 _NEVER_S = 4.0
 
 
@@ -266,12 +267,16 @@ ELSEWHERE = {"generation"}
 async def test_a_safeguard_is_needed(installation: Installation, safeguard: str, switch: str) -> None:
     """Off: the scenario shows exactly what the safeguard is there for. On: the same scenario shows nothing."""
     scenario, shows = SCENARIOS[safeguard]
-    try:
-        verdict = await scenario(installation, f"without={safeguard}" if switch == "off" else "")
-    finally:
-        installation.platform.faults.clear()
-        for role in installation.running.values():
-            role.arm("")
+    # Off, some scenarios are a race that the rest of the code may win: what cannot be lost in three of them is not needed.
+    for _ in range(_TRIES if switch == "off" else 1):
+        try:
+            verdict = await scenario(installation, f"without={safeguard}" if switch == "off" else "")
+        finally:
+            installation.platform.faults.clear()
+            for role in installation.running.values():
+                role.arm("")
+        if getattr(verdict, shows):
+            break
     if switch == "on":
         assert verdict.clean, verdict
     else:

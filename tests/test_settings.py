@@ -103,6 +103,29 @@ def test_a_value_that_cannot_be_used(variable: str, value: str, sentence: str, m
     assert caught.value.exit_code == USAGE
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"KAFKA_CA": "ca.pem"}, "OTTLA_KAFKA_CA cannot be used: it is for TLS, so set OTTLA_KAFKA_TLS=true too."),
+        ({"CASSANDRA_TLS": "true", "CASSANDRA_CERT": "a.pem"}, "OTTLA_CASSANDRA_KEY cannot be used: it and OTTLA_CASSANDRA_CERT are set"),
+        (
+            {"KAFKA_TLS": "true", "KAFKA_KEY": "a.key"},
+            "OTTLA_KAFKA_KEY cannot be used: it and OTTLA_KAFKA_CERT are set",
+        ),
+        ({"KAFKA_USER": "ottla"}, "OTTLA_KAFKA_PASSWORD cannot be used: it and OTTLA_KAFKA_USER are set together or not at all."),
+        ({"CASSANDRA_PASSWORD": NOT_SECRET}, "OTTLA_CASSANDRA_PASSWORD cannot be used: it and OTTLA_CASSANDRA_USER are set"),
+    ],
+)
+def test_settings_that_belong_together(given: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a login or of a certificate is refused before anything connects with it."""
+    for name, value in given.items():
+        monkeypatch.setenv(f"OTTLA_{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(sentence)
+    assert NOT_SECRET not in str(caught.value)
+
+
 def test_usable_values_are_brought_into_one_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blanks between servers, a slash at the end of a URL, `~` and the case of a level do not matter."""
     monkeypatch.setenv("OTTLA_KAFKA", "a:9092, [::1]:9093,")

@@ -5,7 +5,7 @@ Every read is bounded. A tenant's rows are in partitions of its own, so that it 
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -19,6 +19,9 @@ from infra.cassandra.session import Cassandra, Row
 EVERY_TENANT = "*"
 PAGE_MAX = 1_000
 """The most messages or conversations of one page."""
+
+PARTITIONS_AT_ONCE = 100
+"""What one statement asks about: the coordinator asks as many partitions side by side."""
 
 # One body may bring a thousand messages of one conversation, all of one millisecond.
 _SAME_TIME_MAX = 10_000
@@ -40,10 +43,13 @@ _SELECT_SAME_TIME = f"{_SELECT} time_ms = ? LIMIT ?"
 _SELECT_ONE = f"{_SELECT} time_ms = ? AND id = ?"
 _SELECT_SEND = "SELECT tenant, conversation, created_at_ms, sent_created_at_ms FROM @.sends WHERE id = ?"
 _SELECT_STATUSES = (
-    "SELECT participant, status, at_ms, error_code, error, raw_topic, raw_partition, raw_offset FROM @.statuses "  # noqa: S608  # a constant
-    f"WHERE channel = ? AND platform_id = ? LIMIT {_STATUSES_MAX}"
+    "SELECT platform_id, participant, status, at_ms, error_code, error, raw_topic, raw_partition, raw_offset "  # noqa: S608  # a constant
+    f"FROM @.statuses WHERE channel = ? AND platform_id IN ? PER PARTITION LIMIT {_STATUSES_MAX}"
 )
-_SELECT_PLATFORM_IDS = f"SELECT platform_id FROM @.send_platform_ids WHERE send = ? LIMIT {_PLATFORM_IDS_MAX}"  # noqa: S608  # a constant
+_SELECT_PLATFORM_IDS = (
+    "SELECT send, platform_id FROM @.send_platform_ids "  # noqa: S608  # a constant
+    f"WHERE send IN ? PER PARTITION LIMIT {_PLATFORM_IDS_MAX}"
+)
 
 
 class CursorError(ValueError):
@@ -107,7 +113,7 @@ async def read_messages(
             if len(rows) > limit:
                 break
     shown = rows[:limit]
-    messages = await asyncio.gather(*(_message(cassandra, row) for row in shown))
+    messages = await _messages(cassandra, shown)
     return MessagePage(conversation=conversation, messages=messages, before=str(_Place.of(shown[-1])) if len(rows) > limit else None)
 
 
@@ -122,12 +128,18 @@ async def read_message(cassandra: Cassandra, *, tenant: str, message_id: str) ->
     send, time_ms = sends[0], time_of_send(sends[0])
     key = (send["tenant"], send["conversation"], time_ms // BUCKET_MS, time_ms, message_id)
     rows = await cassandra.execute(_SELECT_ONE, key)
-    return await _message(cassandra, rows[0]) if rows else None
+    return (await _messages(cassandra, rows))[0] if rows else None
 
 
 async def platform_ids_of(cassandra: Cassandra, send: str) -> list[str]:
     """Return every platform id that an answer or a status ever named for a send, at most 10; more than one: it was sent twice."""
-    return [each["platform_id"] for each in await cassandra.execute(_SELECT_PLATFORM_IDS, (send,))]
+    return [each["platform_id"] for each in await cassandra.execute(_SELECT_PLATFORM_IDS, ([send],))]
+
+
+def in_parts(names: Collection[str], size: int = PARTITIONS_AT_ONCE) -> list[list[str]]:
+    """Return names in lists of at most `size`."""
+    every = list(names)
+    return [every[start : start + size] for start in range(0, len(every), size)]
 
 
 def cursor_at(time_ms: int) -> str:
@@ -219,10 +231,24 @@ async def _without_ghosts(cassandra: Cassandra, rows: Sequence[Row]) -> list[Row
     return [row for row in rows if (row["id"], row["time_ms"]) not in ghosts]
 
 
-async def _message(cassandra: Cassandra, row: Row) -> Message:
-    if row["direction"] == "in":
-        return message_of(row, [], [row["platform_id"]] if row["platform_id"] else [])
-    told = await platform_ids_of(cassandra, row["id"]) if row["kind"] == "send" else []
-    platform_ids = list(dict.fromkeys([*([row["platform_id"]] if row["platform_id"] else []), *told]))
-    statuses = await asyncio.gather(*(cassandra.execute(_SELECT_STATUSES, (row["channel"], each)) for each in platform_ids))
-    return message_of(row, [status for each in statuses for status in each], platform_ids)
+async def _messages(cassandra: Cassandra, rows: Sequence[Row]) -> list[Message]:
+    """Return the messages of some rows with what was told of them: two statements for all, not two for each that went out."""
+    sends = [row["id"] for row in rows if row["kind"] == "send"]
+    named: dict[str, list[str]] = defaultdict(list)
+    for found in await asyncio.gather(*(cassandra.execute(_SELECT_PLATFORM_IDS, (some,)) for some in in_parts(sends))):
+        for each in found:
+            named[each["send"]].append(each["platform_id"])
+    platform_ids = [list(dict.fromkeys([*([row["platform_id"]] if row["platform_id"] else []), *named.get(row["id"], ())])) for row in rows]
+    wanted: dict[str, dict[str, None]] = defaultdict(dict)
+    for row, ids in zip(rows, platform_ids, strict=True):
+        if row["direction"] != "in":
+            wanted[row["channel"]] |= dict.fromkeys(ids)
+    parts = [(channel, some) for channel, ids in wanted.items() for some in in_parts(ids)]
+    statuses: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for (channel, _), told in zip(parts, await asyncio.gather(*(cassandra.execute(_SELECT_STATUSES, part) for part in parts)), strict=True):
+        for each in told:
+            statuses[channel, each["platform_id"]].append(each)
+    return [
+        message_of(row, [status for each in ids for status in statuses.get((row["channel"], each), ())], ids)
+        for row, ids in zip(rows, platform_ids, strict=True)
+    ]

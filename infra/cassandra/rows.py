@@ -1,15 +1,17 @@
-"""Rows and how they are written: grouped by partition, one unlogged batch for each, with the time of the event as write timestamp.
+"""Rows and how they are written: many together in unlogged batches, each with the time of its event as write timestamp.
 
 The write timestamp decides which of two versions of a row counts, whatever order they come in; so a replay ends with the same rows.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from infra.cassandra.session import Cassandra, Statement
+import msgspec
+
+from infra.cassandra.binding import Limits, Write
+from infra.cassandra.session import Cassandra
 
 Value = str | int | bytes | list[str]
 
@@ -42,9 +44,10 @@ PARTITION_KEYS: Mapping[str, tuple[str, ...]] = {
 _BATCH_ROWS_MAX = 50
 _BATCH_BYTES_MAX = 512 * 1024
 
+Partition = tuple[Value, ...]
 
-@dataclass(frozen=True, slots=True)
-class Row:
+
+class Row(msgspec.Struct, frozen=True):
     """One row to write: its table, its columns (never null) and its write timestamp in microseconds.
 
     It is kept for `ttl_s` seconds; 0: for ever.
@@ -56,17 +59,12 @@ class Row:
     ttl_s: int = 0
 
     @property
-    def partition(self) -> tuple[Value, ...]:
-        """What rows that can be written together have in common."""
-        return (self.table, *(self.columns[name] for name in PARTITION_KEYS[self.table]))
+    def partition(self) -> Partition:
+        """The key of its partition. Rows whose keys are equal are one write to the database, whatever their tables."""
+        return tuple(map(self.columns.__getitem__, PARTITION_KEYS[self.table]))
 
     @property
-    def size(self) -> int:
-        """About how many bytes it has."""
-        return 8 * len(self.columns) + sum(len(value) for value in self.columns.values() if isinstance(value, (str, bytes)))
-
-    @property
-    def statement(self) -> Statement:
+    def statement(self) -> tuple[str, tuple[Value, ...]]:
         """The CQL that writes it, and its values."""
         cql = _insert(self.table, tuple(self.columns))
         if self.ttl_s:
@@ -80,29 +78,59 @@ def _insert(table: str, columns: tuple[str, ...]) -> str:
     return f"INSERT INTO @.{table} ({', '.join(columns)}) VALUES ({marks}) USING TIMESTAMP ?"  # noqa: S608  # names from our own code
 
 
-def batches(rows: Iterable[Row]) -> list[list[Row]]:
-    """Return the rows in groups of one partition each, in their order, none of them too large for one batch."""
-    groups: dict[tuple[Value, ...], list[list[Row]]] = defaultdict(lambda: [[]])
-    sizes: dict[tuple[Value, ...], int] = defaultdict(int)
-    for row in rows:
-        key = row.partition
-        size = row.size
-        group = groups[key][-1]
-        if group and (len(group) >= _BATCH_ROWS_MAX or sizes[key] + size > _BATCH_BYTES_MAX):
-            groups[key].append([])
-            sizes[key] = 0
-        groups[key][-1].append(row)
-        sizes[key] += size
-    return [group for parts in groups.values() for group in parts]
+@dataclass(slots=True)
+class _Request:
+    """Writes that are sent together."""
+
+    writes: list[Write]
+    size: int
+    partitions: int = 1
+
+
+def requests(writes: Iterable[tuple[Partition, Write]], nodes_of: Callable[[Write], Hashable], limits: Limits) -> list[list[Write]]:
+    """Return the writes in groups that are sent together, each to the partition that stands before it.
+
+    Writes to one partition are together, in their order, as far as that is not too large. Small ones to several partitions are together
+    where the same nodes keep these, for then it is no detour for any of them.
+    """
+    found: list[_Request] = []
+    shared: dict[Hashable, _Request] = {}
+    for part in _parts(writes):
+        nodes = nodes_of(part.writes[0]) if part.size < limits.size else None
+        request = shared.get(nodes)
+        if request is not None and request.size + part.size <= limits.size and request.partitions < limits.partitions:
+            request.writes += part.writes
+            request.size += part.size
+            request.partitions += 1
+            continue
+        found.append(part)
+        if nodes is not None:
+            shared[nodes] = part
+    return [request.writes for request in found]
+
+
+def _parts(writes: Iterable[tuple[Partition, Write]]) -> Iterator[_Request]:
+    """Yield the writes of each partition, as many together as one request may have."""
+    open_parts: dict[Partition, _Request] = {}
+    for partition, write in writes:
+        part = open_parts.get(partition)
+        if part is not None and len(part.writes) < _BATCH_ROWS_MAX and part.size + write.size <= _BATCH_BYTES_MAX:
+            part.writes.append(write)
+            part.size += write.size
+            continue
+        if part is not None:
+            yield part
+        open_parts[partition] = _Request([write], write.size)
+    yield from open_parts.values()
 
 
 async def write_rows(cassandra: Cassandra, rows: Iterable[Row]) -> None:
-    """Write all rows, partitions side by side; an error of one is raised after all have ended, and all may be written again."""
-    groups = batches(rows)
-    if len(groups) == 1:
-        await cassandra.execute_batch([row.statement for row in groups[0]])
+    """Write all rows, requests side by side; an error of one is raised after all have ended, and all may be written again."""
+    writes = [(row.partition, await cassandra.bind(*row.statement)) for row in rows]
+    found = requests(writes, cassandra.nodes_of, await cassandra.limits())
+    if len(found) == 1:
+        await cassandra.execute_batch(found[0])
         return
-    writes = [cassandra.execute_batch([row.statement for row in group]) for group in groups]
-    for outcome in await asyncio.gather(*writes, return_exceptions=True):
+    for outcome in await asyncio.gather(*map(cassandra.execute_batch, found), return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome

@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import re
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
-from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, ProtocolVersion, Timeout, Unavailable
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, ProtocolVersion, Timeout, Unauthorized, Unavailable
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.connection import ConnectionException
 from cassandra.policies import (
@@ -27,13 +29,15 @@ from cassandra.policies import (
 )
 from cassandra.query import BatchStatement, BatchType, SimpleStatement, dict_factory
 
+from infra.cassandra.binding import Binder, Limits, Write
+from infra.cassandra.connection import security_options
+from infra.cassandra.measured import measured, name_of
 from infra.cassandra.migrate import migrate
 from infra.errors import OttlaError
 from infra.retries import AwayError
 from infra.settings import Settings
 
 Row = dict[str, Any]
-Statement = tuple[str, Sequence[Any]]
 
 KEYSPACE = "@."
 """Stands before a table's name for the installation's keyspace, in statements with parameters."""
@@ -44,6 +48,10 @@ _CONNECT_TIMEOUT_S = 5.0
 _FETCH_ROWS = 5_000
 _AWAY = (NoHostAvailable, OperationTimedOut, Timeout, Unavailable, ConnectionException)
 _REASON_LENGTH_MAX = 160
+_WARNS_OF_SIZE, _WARNS_OF_PARTITIONS = "batch_size_warn_threshold", "unlogged_batch_across_partitions_warn_threshold"
+_SELECT_LIMITS = f"SELECT name, value FROM system_views.settings WHERE name IN ('{_WARNS_OF_SIZE}', '{_WARNS_OF_PARTITIONS}')"  # noqa: S608
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB)")
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 _SAID_BY_US = ("Control connection failed to connect", "[control connection] Error connecting to", "Error attempting to reconnect to")
 
 
@@ -70,6 +78,8 @@ class Cassandra:
         self._keyspace: str | None = None
         self._room = asyncio.Semaphore(_IN_FLIGHT_MAX)
         self._prepared: dict[str, asyncio.Task[Any]] = {}
+        self._binders: dict[str, Binder] = {}
+        self._limits: Limits | None = None
         self._answers: deque[tuple[_Call, list[Row] | None, BaseException | None]] = deque()
         self._woken = False
 
@@ -79,7 +89,7 @@ class Cassandra:
 
         Raises CassandraAwayError when no node answers, and MigrationError when the tables are not what this version needs.
         """
-        opening = asyncio.create_task(asyncio.to_thread(_open, settings.cassandra))
+        opening = asyncio.create_task(asyncio.to_thread(_open, settings))
         try:
             cluster, session = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -127,18 +137,50 @@ class Cassandra:
         """
         if isinstance(statement, str):
             statement = await self.prepare(statement) if parameters else SimpleStatement(statement, keyspace=self._keyspace)
-        return await self._run(statement, parameters or None, timeout_s)
+        with measured(name_of(statement.query_string)):
+            return await self._run(statement, parameters or None, timeout_s)
 
-    async def execute_batch(self, statements: Sequence[Statement]) -> None:
-        """Run writes to one partition (of one or several tables with equal keys) together: all of them or none."""
-        if len(statements) == 1:
-            await self.execute(*statements[0])
-            return
-        batch = BatchStatement(BatchType.UNLOGGED)
-        batch.is_idempotent = True
-        for cql, parameters in statements:
-            batch.add(await self.prepare(cql), parameters)
-        await self._run(batch, None, _REQUEST_TIMEOUT_S)
+    async def bind(self, cql: str, values: Sequence[Any]) -> Write:
+        """Return a write (an INSERT, UPDATE or DELETE that names its partition) with its values, none of them None, ready to be run."""
+        binder = self._binders.get(cql)
+        if binder is None:
+            binder = self._binders[cql] = Binder(cql, await self.prepare(cql), self._cluster.protocol_version)
+        return binder.bind(values)
+
+    async def limits(self) -> Limits:
+        """Return what the server says of the size of requests to several partitions; its defaults where it does not say."""
+        if self._limits is None:
+            try:
+                found = {row["name"]: row["value"] for row in await self.execute(_SELECT_LIMITS)}
+            except Unauthorized:
+                found = {}
+            size = _SIZE.fullmatch(found.get(_WARNS_OF_SIZE) or "")
+            partitions = found.get(_WARNS_OF_PARTITIONS) or ""
+            self._limits = Limits(
+                int(size[1]) * _UNITS[size[2]] if size else Limits().size, int(partitions) if partitions.isdigit() else Limits().partitions
+            )
+        return self._limits
+
+    def nodes_of(self, write: Write) -> Hashable:
+        """Return what writes have in common whose rows are kept by the same nodes; None where that is not known."""
+        metadata = self._cluster.metadata
+        if len(metadata.all_hosts()) == 1:
+            return ()
+        return frozenset(host.host_id for host in metadata.get_replicas(self._keyspace, write.statement.routing_key)) or None
+
+    async def execute_batch(self, writes: Sequence[Write]) -> None:
+        """Run writes in one request. Those to one partition happen together, all of them or none; the partitions are not bound together."""
+        if len(writes) == 1:
+            statement, name = writes[0].statement, name_of(writes[0].cql)
+        else:
+            # Named by what takes the most of it: which write comes first says nothing.
+            largest = max(writes, key=attrgetter("size"))
+            statement, name = BatchStatement(BatchType.UNLOGGED), f"batch {name_of(largest.cql)}"
+            statement.is_idempotent = True
+            for write in writes:
+                statement.add(write.statement)
+        with measured(name):
+            await self._run(statement, None, _REQUEST_TIMEOUT_S)
 
     async def schema_agreement(self) -> bool:
         """Wait until all nodes know the same tables; False if they don't after the driver's patience."""
@@ -192,8 +234,9 @@ class Cassandra:
                 call.waiter.set_result(call.rows)
 
 
-def _open(servers: str) -> tuple[Any, Any]:
+def _open(settings: Settings) -> tuple[Any, Any]:
     """Connect, on a thread because the driver does it while the caller waits."""
+    servers = settings.cassandra
     if not servers:
         raise CassandraAwayError("No Cassandra is known: start one with `ottla infra up` or set OTTLA_CASSANDRA=host:port.")
     addresses = [(host, int(port)) for host, _, port in (server.strip().rpartition(":") for server in servers.split(",") if server)]
@@ -213,6 +256,7 @@ def _open(servers: str) -> tuple[Any, Any]:
         connect_timeout=_CONNECT_TIMEOUT_S,
         control_connection_timeout=_CONNECT_TIMEOUT_S,
         monitor_reporting_enabled=False,
+        **security_options(settings),
         # The driver writes pieces of 4 KiB: without this, the second piece of a batch waits 40 ms for the first one's acknowledgement.
         sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )

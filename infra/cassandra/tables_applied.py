@@ -8,17 +8,20 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.policies import RoundRobinPolicy
 from cassandra.query import tuple_factory
 
+from infra.cassandra.connection import security_options
 from infra.cassandra.migrate import read_migrations
 from infra.errors import OttlaError
+from infra.settings import Settings
 
 
-async def missing_migrations(servers: str, keyspace: str, *, timeout_s: float) -> list[str]:
-    """Return the names of the migrations that the keyspace at `host:port,...` has not seen; OttlaError if nobody answers."""
-    applied = await asyncio.to_thread(_applied, servers, keyspace, timeout_s)
+async def missing_migrations(settings: Settings, *, timeout_s: float) -> list[str]:
+    """Return the names of the migrations that the installation's keyspace has not seen; OttlaError if nobody answers."""
+    applied = await asyncio.to_thread(_applied, settings, timeout_s)
     return [migration.name for migration in read_migrations() if migration.name not in applied]
 
 
-def _applied(servers: str, keyspace: str, timeout_s: float) -> set[str]:
+def _applied(settings: Settings, timeout_s: float) -> set[str]:
+    servers, keyspace = settings.cassandra, settings.keyspace
     addresses = [(host, int(port)) for host, _, port in (server.rpartition(":") for server in servers.split(","))]
     profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=timeout_s, row_factory=tuple_factory)
     # What the driver has to say about a node that is away is raised here as one sentence.
@@ -29,6 +32,7 @@ def _applied(servers: str, keyspace: str, timeout_s: float) -> set[str]:
         connect_timeout=timeout_s,
         control_connection_timeout=timeout_s,
         monitor_reporting_enabled=False,
+        **security_options(settings),
     )
     try:
         session = cluster.connect()

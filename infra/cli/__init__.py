@@ -53,10 +53,10 @@ def ottla() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run_command_line(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def run_command_line(arguments: list[str]) -> int:
     """Run a command line and return its exit code; a command may return one, or raise what has one."""
     try:
         returned = ottla.main(arguments, prog_name="ottla", standalone_mode=False)

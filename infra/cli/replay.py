@@ -9,16 +9,18 @@ from typing import Any
 
 import click
 
-from infra.cli.output import output_option, progress_bar
+from infra.cli.output import output_option, progress_bar, show
 from infra.errors import UsageError
 from infra.kafka.address import with_kafka
 from infra.log import configure_logging
 from infra.servers.address import resolve_servers
 from infra.servers.reach import check_servers
 from infra.settings import Settings, load_settings
+from infra.terminal import harmless
 
 _KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _INTERRUPTED = 130
+_VERDICT_TITLES = {"verdict": "the table's rows are", "conversations": "conversations"}
 
 
 @click.command("replay")
@@ -36,17 +38,23 @@ _INTERRUPTED = 130
 @click.option("--speed", default=0.0, type=click.FloatRange(min=0), help="so many times as fast as then; 0, the default: without waiting")
 @click.option("--diff", is_flag=True, help="show the answers that differ side by side")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="write the differences as a page to this file")
-@click.option("--rebuild", type=click.Choice(["history"]), help="instead: write Cassandra again from all that the log has")
-@click.option("--keyspace", default="", help="with --rebuild: into this keyspace; without it in place")
+@click.option(
+    "--rebuild", type=click.Choice(["history", "tables"]), help="instead: make Cassandra, or the streams' table, again from the log"
+)
+@click.option("--keyspace", default="", help="with --rebuild history: into this keyspace; without it in place")
+@click.option("--execute", is_flag=True, help="with --rebuild tables: put what was made in the place of what differs")
 @click.option("--resume", default="", metavar="ID", help="go on with a replay that was paused or killed, or show one again")
 @output_option
-def command(*, diff: bool, output: str, html: Path | None, rebuild: str | None, keyspace: str, **wished: Any) -> int:
+def command(*, diff: bool, output: str, html: Path | None, rebuild: str | None, keyspace: str, execute: bool, **wished: Any) -> int:
     """Decide again what was decided, and compare; nothing is sent and nothing is written to any topic.
 
     Without --agent the answers of then are taken from the log. Ctrl-C pauses, a second one ends at once; both can be gone on with.
     """
+    is_alone = not (diff or html or _asked(wished) or wished["resume"])
+    if rebuild == "tables" or execute:
+        return _rebuild_tables(output, execute=execute, is_alone=is_alone and rebuild == "tables" and not keyspace)
     if rebuild or keyspace:
-        return _rebuild(rebuild or "", keyspace, output, is_alone=not (diff or html or _asked(wished) or wished["resume"]))
+        return _rebuild(rebuild or "", keyspace, output, is_alone=is_alone)
     if wished["resume"] and _asked(wished):
         raise UsageError(
             "--resume goes on with what was asked for then: give no --from, --to, --tenant, --conversation, --agent or --speed."
@@ -86,6 +94,41 @@ def _rebuild(what: str, keyspace: str, output: str, *, is_alone: bool) -> int:
     return 0
 
 
+def _rebuild_tables(output: str, *, execute: bool, is_alone: bool) -> int:
+    if not is_alone:
+        raise UsageError("Rebuilding the table is --rebuild tables, with --execute or without, and no other option.")
+    settings = with_kafka(load_settings())
+    _quiet(settings)
+    entry = importlib.import_module("streams.rebuild_tables")
+    with progress_bar() as progress:
+        rebuilt = entry.run(settings, execute=execute, progress=progress)
+    if output == "json":
+        fields = ("verdicts", "examples", "gone", "written", "folder")
+        click.echo(json.dumps({name: getattr(rebuilt, name) for name in fields} | {"differing": rebuilt.differing}))
+    elif rebuilt.is_whole:
+        show(output, [{"verdict": verdict, "conversations": count} for verdict, count in rebuilt.verdicts.items()], titles=_VERDICT_TITLES)
+        for line in _told(rebuilt, execute=execute):
+            click.echo(line)
+    if not rebuilt.is_whole:
+        click.echo("Stopped before the end: nothing was written, and the same command begins again.", err=True)
+        return _INTERRUPTED
+    return 0
+
+
+def _told(rebuilt: Any, *, execute: bool) -> list[str]:
+    """Return in words what came of rebuilding the table."""
+    lines = [f"{verdict}: {harmless(', '.join(keys))}" for verdict, keys in rebuilt.examples.items()]
+    if rebuilt.gone:
+        lines.append(
+            f"Log and archive lack the beginning of [raw] in partitions {', '.join(map(str, rebuilt.gone))}: rows there may know more."
+        )
+    if not rebuilt.differing:
+        return [*lines, "The table is what the log says."]
+    if not execute:
+        return [*lines, f"{rebuilt.differing:,} conversations would be written; nothing was changed: add --execute to do it."]
+    return [*lines, f"Wrote {rebuilt.written:,} rows; those they replaced are in {rebuilt.folder}/replaced.jsonl. Start the streams again."]
+
+
 def _asked(wished: dict[str, Any]) -> bool:
     """Tell whether any option says what to replay."""
     return (
@@ -96,4 +139,4 @@ def _asked(wished: dict[str, Any]) -> bool:
 
 def _quiet(settings: Settings) -> None:
     # What fails again in a replay is in its report; the log is for what keeps it from going on.
-    configure_logging("error" if settings.log_level != "debug" else "debug", role="replay")
+    configure_logging(settings, level="error" if settings.log_level != "debug" else "debug", role="replay")

@@ -12,6 +12,7 @@ from infra.log import configure_logging
 from infra.servers.address import resolve_servers
 from infra.servers.reach import check_servers
 from infra.settings import load_settings
+from infra.tracing import start_tracing, stop_tracing
 
 # By name, so that nothing of a role is imported but the one that runs; the second says whether it needs the servers.
 _ROLES = {"ingress": True, "streams": True, "sinks": True, "simulator": False}
@@ -27,7 +28,8 @@ _ON_CASSANDRA = frozenset({"sinks"})
 def command(role: str, names: tuple[str, ...]) -> None:
     """Run one ROLE until SIGTERM: ingress, streams, sinks (all, or those named), or simulator (a platform to try with)."""
     settings = load_settings()
-    configure_logging(settings.log_level, role=role)
+    configure_logging(settings, role=role)
+    start_tracing(role=role, worker=settings.worker)
     if _ROLES[role]:
         settings = resolve_servers(settings)
         # Under `up`, which has looked itself, a server may be away for a moment: then the role waits or is started again.
@@ -42,7 +44,10 @@ def command(role: str, names: tuple[str, ...]) -> None:
             raise
         raise NotFoundError(f"The role {role} is not part of this installation: install Ottla whole.") from None
     _tune_collector()
-    entry.run(settings, names)
+    try:
+        entry.run(settings, names)
+    finally:
+        stop_tracing()
 
 
 def _tune_collector() -> None:

@@ -15,5 +15,10 @@ def command() -> None:
     # Before anything runs, so that a download can be interrupted like any other program.
     fetch_jars(tuple(name for name in ("kafka", "cassandra") if not getattr(settings, name)))
     from infra.supervisor.up import up
+    from infra.warm import begin_imports, end_imports
 
-    asyncio.run(up(settings))
+    begin_imports()
+    try:
+        asyncio.run(up(settings))
+    finally:
+        end_imports()

@@ -53,7 +53,7 @@ async def check_cassandra(settings: Settings) -> list[Finding]:
     servers = settings.cassandra or local_cassandra(settings.home)
     if not servers:
         return [problem("cassandra", "There is no Cassandra: run `ottla infra up`, or set OTTLA_CASSANDRA to one that runs.")]
-    missing = await missing_migrations(servers, settings.keyspace, timeout_s=_ANSWER_S)
+    missing = await missing_migrations(settings.model_copy(update={"cassandra": servers}), timeout_s=_ANSWER_S)
     if missing:
         lacks = f"keyspace {settings.keyspace} lacks {', '.join(missing)}"
         return [problem("cassandra", f"Cassandra at {servers} answers, but {lacks}: the sinks make it when they start.")]

@@ -21,8 +21,9 @@ from confluent_kafka.admin import (
 )
 
 from infra.errors import OttlaError, RefusedError
+from infra.kafka.connection import librdkafka_options
 from infra.settings import Settings
-from schemas.topics import DAY_MS, MIB, TOPICS, Topic
+from schemas.topics import DAY_MS, MIB, RAW_RETENTION_DAYS, TOPICS, Topic
 
 TIMEOUT_S = 15.0
 _LOOK_AGAIN_S = 0.05
@@ -57,6 +58,11 @@ class TopicOnBroker:
     partitions_wanted: int
     partitions: int
     replication: int
+    raw_days: int
+
+    def config(self, *, replication: int) -> dict[str, str]:
+        """Return the configuration it should have."""
+        return topic_config(self.topic, replication=replication, raw_days=self.raw_days)
 
 
 async def check_kafka(settings: Settings, *, timeout_s: float = 5.0) -> int:
@@ -79,8 +85,8 @@ async def create_topics(settings: Settings) -> list[str]:
     return await asyncio.to_thread(_create_topics, settings)
 
 
-def topic_config(topic: Topic, *, replication: int) -> dict[str, str]:
-    """Return the broker's configuration of a topic."""
+def topic_config(topic: Topic, *, replication: int, raw_days: int = RAW_RETENTION_DAYS) -> dict[str, str]:
+    """Return the broker's configuration of a topic where [raw] is kept for so many days."""
     config = {
         "max.message.bytes": str(topic.record_bytes_max + _RECORD_OVERHEAD_BYTES),
         "min.insync.replicas": "2" if replication >= _REPLICATION_MAX else "1",
@@ -88,8 +94,9 @@ def topic_config(topic: Topic, *, replication: int) -> dict[str, str]:
         # those of one that is behind, and retention would delete them early.
         _STAMPED_BY: "LogAppendTime",
     }
-    if topic.retention_ms is not None:
-        return config | {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
+    kept_ms = topic.kept_ms(raw_days)
+    if kept_ms is not None:
+        return config | {"cleanup.policy": "delete", "retention.ms": str(kept_ms)}
     # The segment being written is never compacted, so small segments and early cleaning keep what a restart reads short.
     # A deletion stays long enough for a follower that was away over a weekend.
     return config | {
@@ -103,7 +110,7 @@ def topic_config(topic: Topic, *, replication: int) -> dict[str, str]:
 
 def _client(settings: Settings) -> AdminClient:
     # Level 2 keeps librdkafka's line per failed connection off the terminal: what failed is raised here as one sentence.
-    return AdminClient({"bootstrap.servers": settings.kafka, "log_level": 2, "socket.timeout.ms": int(TIMEOUT_S * 1000)})
+    return AdminClient(librdkafka_options(settings) | {"log_level": 2, "socket.timeout.ms": int(TIMEOUT_S * 1000)})
 
 
 def _metadata(client: AdminClient, settings: Settings, timeout_s: float) -> ClusterMetadata:
@@ -126,6 +133,7 @@ def _topics_on_broker(settings: Settings, metadata: ClusterMetadata) -> list[Top
                 partitions_wanted=settings.partitions if topic.partitioning == "conversation" else 1,
                 partitions=len(partitions),
                 replication=min((len(partition.replicas) for partition in partitions.values()), default=0),
+                raw_days=settings.raw_retention_days,
             )
         )
     return rows
@@ -141,8 +149,10 @@ def _create_topics(settings: Settings) -> list[str]:
         brokers = f"{len(metadata.brokers)} broker{'s' * (len(metadata.brokers) != 1)}"
         raise TopicsError(f"OTTLA_REPLICATION is {replication} and Kafka has {brokers}: start more brokers or set it lower.")
     made = _make(client, [row for row in rows if not row.partitions], replication=replication)
-    _raise_limits(client, [row for row in rows if row.partitions])
-    _wait_until_usable(client, settings)
+    rows = _wait_until_usable(client, settings)
+    # Not those that the metadata above had: a broker lists a topic a moment after the controller has it, and so one that was missing there
+    # may have been made by someone else before.
+    _raise_limits(client, [row for row in rows if row.name not in made])
     return made
 
 
@@ -167,7 +177,7 @@ def _make(client: AdminClient, rows: list[TopicOnBroker], *, replication: int) -
             row.name,
             num_partitions=row.partitions_wanted,
             replication_factor=replication,
-            config=topic_config(row.topic, replication=replication),
+            config=row.config(replication=replication),
         )
         for row in rows
     ]
@@ -210,7 +220,7 @@ def _limits_to_raise(client: AdminClient, rows: list[TopicOnBroker]) -> list[Con
 
 
 def _entries_to_raise(row: TopicOnBroker, actual: dict[str, str]) -> list[ConfigEntry]:
-    wanted = topic_config(row.topic, replication=row.replication)
+    wanted = row.config(replication=row.replication)
     raised = [name for name in _LIMITS if name in wanted and 0 <= int(actual[name]) < int(wanted[name])]
     # A topic that is to be compacted and is not, or the other way round, loses or keeps what it should not.
     names = raised + [
@@ -225,14 +235,14 @@ def _entries_to_raise(row: TopicOnBroker, actual: dict[str, str]) -> list[Config
     ]
 
 
-def _wait_until_usable(client: AdminClient, settings: Settings) -> None:
-    """Wait until the brokers know and lead all partitions, which is a moment after the controller made them."""
+def _wait_until_usable(client: AdminClient, settings: Settings) -> list[TopicOnBroker]:
+    """Wait until the brokers know and lead all partitions, which is a moment after the controller made them; return the topics."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         rows = _topics_on_broker(settings, _metadata(client, settings, TIMEOUT_S))
         _refuse_other_partitions(rows)
         if all(row.partitions for row in rows) and _led(client, rows):
-            return
+            return rows
         if time.monotonic() > deadline:
             raise TopicsError(f"Kafka at {settings.kafka} made the topics but does not serve them all yet: try again.")
         time.sleep(_LOOK_AGAIN_S)

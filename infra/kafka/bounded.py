@@ -7,17 +7,20 @@ name, so that Kafka's tools show it; nothing ever begins there.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from infra.errors import OttlaError
 from infra.kafka.admin import KafkaUnreachableError, TopicsError
+from infra.kafka.connection import aiokafka_options
 from infra.kafka.record import Record, record_of
+from infra.kafka.whole import whole
 from infra.lanes import Lanes, Watermark
 from infra.settings import Settings
 
@@ -29,11 +32,18 @@ Due = Callable[[Record], float]
 _ANSWER_S = 15.0
 _STALLED_S = 60.0
 _POLL_MS = 500
+_FETCH_WAIT_MS = 10
+"""How long the broker may keep a fetch open that finds nothing. Whatever is read is there already, so a longer wait brings no record, but
+keeps back every question behind it on the same connection."""
 _LOOK_S = 0.02
 _COMMIT_S = 1.0
 _COMMIT_ANSWER_S = 3.0
 _RETIRE_S = 4.0
 _RECORDS_AT_ONCE = 2_000
+
+
+class GoneError(OttlaError):
+    """Records that were to be read are not there any more."""
 
 
 class Stretch(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,22 +60,43 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.end - self.start)
 
 
+class Older(Protocol):
+    """What has records that the log does not have any more; `log_begin` is the first offset that the log still has."""
+
+    async def has(self, topic: str) -> bool:
+        """Tell whether it has anything of a topic: else the log is not asked more than without it."""
+
+    async def beginning(self, topic: str, partition: int, log_begin: int) -> int:
+        """Return the first offset from which on both together have everything."""
+
+    async def since(self, topic: str, partition: int, time_ms: int, log_begin: int) -> int | None:
+        """Return the offset of the first record before `log_begin` that was stored at `time_ms` or later."""
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[list[Record], None]:
+        """Yield the records from `start` up to `end`, not included, in order."""
+
+
 class BoundedReader:
     """Asks where things stand in the log, and reads stretches of it; made by `bounded_reader`, and not for two tasks at once.
 
-    Everything raises KafkaUnreachableError when no broker answers, TopicsError for a topic that does not exist.
+    With `older`, what that has before the log's beginning is taken for a part of the log. Everything raises KafkaUnreachableError when no
+    broker answers, TopicsError for a topic that does not exist, and whatever `older` raises.
     """
 
-    def __init__(self, consumer: Any, settings: Settings, group: str) -> None:
+    def __init__(self, consumer: Any, settings: Settings, group: str, older: Older | None = None) -> None:
         self._consumer = consumer
+        self._older = older
         self._group = settings.topic_prefix + group
         self._settings = settings
         self._prefix = settings.topic_prefix
 
     async def beginnings(self, topic: str) -> dict[int, int]:
-        """Return the offset of the first record that each partition still has."""
+        """Return the offset of the first record that there is of each partition."""
         places = await self._places(topic)
-        return _by_number(await self._asked(self._consumer.beginning_offsets(places)))
+        begins = _by_number(await self._asked(self._consumer.beginning_offsets(places)))
+        if self._older is None:
+            return begins
+        return {number: await self._older.beginning(topic, number, begin) for number, begin in begins.items()}
 
     async def ends(self, topic: str) -> dict[int, int]:
         """Return the offset after the last record of each partition."""
@@ -77,7 +108,14 @@ class BoundedReader:
         places = await self._places(topic)
         ends = await self._asked(self._consumer.end_offsets(places))
         found = await self._asked(self._consumer.offsets_for_times(dict.fromkeys(places, max(0, time_ms))))
-        return _by_number({place: ends[place] if (at := found.get(place)) is None else at.offset for place in places})
+        offsets = _by_number({place: ends[place] if (at := found.get(place)) is None else at.offset for place in places})
+        if self._older is not None and await self._older.has(topic):
+            begins = _by_number(await self._asked(self._consumer.beginning_offsets(places)))
+            for number, offset in offsets.items():
+                if offset <= begins[number]:
+                    before = await self._older.since(topic, number, time_ms, begins[number])
+                    offsets[number] = offset if before is None else before
+        return offsets
 
     async def _places(self, topic: str) -> list[TopicPartition]:
         name = self._prefix + topic
@@ -85,12 +123,17 @@ class BoundedReader:
             raise TopicsError(f"Topic {name} does not exist: run `ottla topics create`.")
         # Asking for one of its partitions is what makes the client know how many there are.
         first = TopicPartition(name, 0)
-        self._consumer.assign([first])
+        self._assign_unread([first])
         await self._asked(self._consumer.beginning_offsets([first]))
         numbers = self._consumer.partitions_for_topic(name) or set()
         places = [TopicPartition(name, number) for number in sorted(numbers)]
-        self._consumer.assign(places)
+        self._assign_unread(places)
         return places
+
+    def _assign_unread(self, places: list[TopicPartition]) -> None:
+        """Have the client know these partitions, and fetch nothing of them: at once it would begin to, from their beginning."""
+        self._consumer.assign(places)
+        self._consumer.pause(*places)
 
     async def _asked(self, question: Awaitable[Any]) -> Any:
         try:
@@ -102,21 +145,70 @@ class BoundedReader:
     async def read(self, stretches: Collection[Stretch], *, due: Due | None = None) -> AsyncIterator[list[Record]]:
         """Yield the records of the stretches, those of a partition in their order; with `due`, all in the order of when they are due."""
         left = {TopicPartition(self._prefix + each.topic, each.partition): each.end for each in stretches if each.length}
+        older = await self._older_parts(stretches)
+        try:
+            async for records in self._read(stretches, left, older, due):
+                yield records
+        finally:
+            for batches in older.values():
+                await batches.aclose()
+
+    async def _older_parts(self, stretches: Collection[Stretch]) -> dict[TopicPartition, AsyncGenerator[list[Record], None]]:
+        """Return where the older records of the stretches come from, for those that begin before the log does."""
+        if self._older is None:
+            return {}
+        known = {topic for topic in {each.topic for each in stretches} if await self._older.has(topic)}
+        places = {
+            TopicPartition(self._prefix + each.topic, each.partition): each for each in stretches if each.length and each.topic in known
+        }
+        if not places:
+            return {}
+        self._assign_unread(list(places))
+        begins = await self._asked(self._consumer.beginning_offsets(list(places)))
+        return {place: self._older_part(each) for place, each in places.items() if each.start < begins[place]}
+
+    async def _older_part(self, stretch: Stretch) -> AsyncGenerator[list[Record], None]:
+        """Yield what the log does not have of a stretch, also what it forgets meanwhile, and have the consumer go on behind it."""
+        place, at = TopicPartition(self._prefix + stretch.topic, stretch.partition), stretch.start
+        while self._older is not None:
+            begin: int = (await self._asked(self._consumer.beginning_offsets([place])))[place]
+            upto = min(begin, stretch.end)
+            if at >= upto:
+                break
+            if await self._older.beginning(stretch.topic, stretch.partition, begin) > at:
+                raise GoneError(f"{stretch.topic}/{stretch.partition} has lost its records from {at} on, and no archive has them.")
+            async with aclosing(self._older.read(stretch.topic, stretch.partition, at, upto)) as batches:
+                async for records in batches:
+                    yield records
+            at = upto
+        self._consumer.seek(place, at)
+        self._consumer.resume(place)
+
+    async def _read(
+        self,
+        stretches: Collection[Stretch],
+        left: dict[TopicPartition, int],
+        older: dict[TopicPartition, AsyncGenerator[list[Record], None]],
+        due: Due | None,
+    ) -> AsyncIterator[list[Record]]:
         self._consumer.assign(list(left))
-        for each in stretches:
-            if each.length:
-                self._consumer.seek(TopicPartition(self._prefix + each.topic, each.partition), each.start)
+        for each in (each for each in stretches if each.length):
+            place = TopicPartition(self._prefix + each.topic, each.partition)
+            if place in older:
+                self._consumer.pause(place)
+            else:
+                self._consumer.seek(place, each.start)
         held: dict[TopicPartition, deque[Record]] = {}
         moved_at = time.monotonic()
         while left or held:
-            wanted = [place for place in left if place not in held]
+            await _take_older(older, held)
+            wanted = [place for place in left if place not in held and place not in older]
             if wanted:
-                fetched = await self._fetch(wanted, left, timeout_ms=0 if held else _POLL_MS)
-                held.update(fetched)
-                if fetched or held:
-                    moved_at = time.monotonic()
-                elif left and time.monotonic() > moved_at + _STALLED_S:
-                    raise KafkaUnreachableError(self._settings.kafka)
+                held.update(await self._fetch(wanted, left, timeout_ms=0 if held else _POLL_MS))
+            if held or not wanted:
+                moved_at = time.monotonic()
+            elif left and time.monotonic() > moved_at + _STALLED_S:
+                raise KafkaUnreachableError(self._settings.kafka)
             if records := _taken(held, due, time.monotonic()):
                 yield records
             elif held:
@@ -183,9 +275,9 @@ class BoundedReader:
         """Commit how far the run is, now and then and when it ends."""
         places = [TopicPartition(self._prefix + each.topic, each.partition) for each in stretches]
         # Its own client: one that asks and reads without a group may be given other partitions at any time, this one may not.
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka, group_id=self._group, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(**aiokafka_options(self._settings), group_id=self._group, enable_auto_commit=False)
         try:
-            await consumer.start()
+            await whole(consumer.start())
             consumer.assign(places)
             consumer.pause(*places)
             while True:
@@ -195,7 +287,7 @@ class BoundedReader:
             log.info("nobody is shown how far it is", group=self._group, error=str(error))
         finally:
             await _commit(consumer, run, self._prefix)
-            await consumer.stop()
+            await whole(consumer.stop())
 
 
 class _Run:
@@ -237,25 +329,26 @@ class _Run:
 
 
 @asynccontextmanager
-async def bounded_reader(settings: Settings, *, group: str) -> AsyncIterator[BoundedReader]:
-    """Yield a reader that shows how far it is as `group`; KafkaUnreachableError when no broker answers."""
+async def bounded_reader(settings: Settings, *, group: str, older: Older | None = None) -> AsyncIterator[BoundedReader]:
+    """Yield a reader that shows how far it is as `group`, of the log and of what is `older`; KafkaUnreachableError without a broker."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **aiokafka_options(settings),
         client_id=f"{settings.worker}-{group}",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=1 << 20,
         fetch_max_bytes=16 << 20,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     try:
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await consumer.start()
+                await whole(consumer.start())
         except (KafkaError, TimeoutError):
             raise KafkaUnreachableError(settings.kafka) from None
-        yield BoundedReader(consumer, settings, group)
+        yield BoundedReader(consumer, settings, group, older)
     finally:
-        await consumer.stop()
+        await whole(consumer.stop())
 
 
 async def _commit(consumer: Any, run: _Run, prefix: str) -> None:
@@ -268,6 +361,16 @@ async def _commit(consumer: Any, run: _Run, prefix: str) -> None:
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
+
+
+async def _take_older(older: dict[TopicPartition, AsyncGenerator[list[Record], None]], held: dict[TopicPartition, deque[Record]]) -> None:
+    """Hold the next older records of the places of which none are held, and forget the places that have no more."""
+    for place in [place for place in older if place not in held]:
+        batch = await anext(older[place], None)
+        if batch is None:
+            del older[place]
+        else:
+            held[place] = deque(batch)
 
 
 def _by_number(offsets: dict[TopicPartition, int]) -> dict[int, int]:

@@ -17,9 +17,9 @@ from aiokafka.errors import KafkaError
 
 from infra.errors import NotFoundError
 from infra.kafka.admin import KafkaUnreachableError, list_topics
+from infra.kafka.connection import aiokafka_options
 from infra.kafka.record import Record, record_of
 from infra.kafka.selection import Selection, Start
-from infra.kafka.stopping import stop_consumer
 from infra.settings import Settings
 from schemas.topics import TOPICS, Topic
 
@@ -212,7 +212,7 @@ async def browser(settings: Settings, selection: Selection) -> AsyncIterator[Bro
     sources = await _sources(settings, selection)
     fetch_bytes = max(_FETCH_BYTES_MIN, min(_FETCH_BYTES_MAX, _FETCHED_BYTES // len(sources)))
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **aiokafka_options(settings),
         client_id=f"{settings.worker}-browser",
         group_id=None,
         enable_auto_commit=False,
@@ -231,7 +231,7 @@ async def browser(settings: Settings, selection: Selection) -> AsyncIterator[Bro
         # A broker that is away must not hold up the end.
         with suppress(KafkaError, TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
-                await stop_consumer(consumer)
+                await consumer.stop()
 
 
 async def _sources(settings: Settings, selection: Selection) -> dict[Place, TopicPartition]:

@@ -11,9 +11,11 @@ owner left open are kept until their records are done, whoever owns the partitio
 """
 
 import asyncio
+import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +27,22 @@ from aiokafka.structs import OffsetAndMetadata
 
 from infra.fault_points import point, without
 from infra.kafka.claims import CLAIMS_MAX, Claims, ClaimsError, decode_claims, encode_claims
+from infra.kafka.connection import aiokafka_options
 from infra.kafka.departures import Departures, Place, begun_by
+from infra.kafka.order_violations import OrderViolations
 from infra.kafka.record import Record, record_of
-from infra.kafka.stopping import stop_consumer
-from infra.lanes import Lanes, Watermark
+from infra.lanes import Lanes, OrderError, Watermark
 from infra.settings import Settings
+from schemas.groups import SESSION_S
 from schemas.topics import Topic
 
 log = structlog.get_logger()
 
 _COMMIT_INTERVAL_S = 0.3
+_REST_S = 0.25
+_FETCHED_MAX = 1_000
 _RETIRE_S = 4.0
+_LOOK_S = 1.0
 _DAY_MS = 86_400_000
 _CLAIM_RETRY_S = 0.05
 # What a killed process has claimed and not sent is parked where its file is not at hand: so few at once that it stays rare, enough for
@@ -87,6 +94,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     `on_fatal`, and the offset stays where it is; LostPartitionError may escape and only drops the record. `taken`, if given, is awaited
     with the assigned partitions before any of their records is handled. `lane` says what shares a lane with what (by default: the key).
     `held_max` bounds, for some topics, how many records of a partition may be held: then it is not read until some are done.
+    `at_once`, if given, is shown each record first: where it returns True the record needs no lane and is done. It never waits.
+    `unhurried` topics may be read up to a quarter of a second late, so that one fetch brings many of their records.
     `ready` is set once partitions (perhaps none) were assigned.
     """
 
@@ -103,16 +112,24 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         taken: OnTaken | None = None,
         lane: Callable[[Record], Hashable] = lambda record: record.key,
         held_max: Mapping[str, int] | None = None,
+        at_once: Callable[[Record], bool] = lambda _: False,
+        unhurried: Collection[str] = (),
     ) -> None:
         self._settings = settings
         self._prefix = settings.topic_prefix
         self._group = settings.topic_prefix + group
         self._topics = topics
         self._handle = handle
-        self._on_fatal = on_fatal
+        self._given_up = on_fatal
+        self._violations = OrderViolations(group, settings.home / "order-violations" / settings.worker)
         self._taken = taken
         self._lane = lane
         self._held_max = {self._prefix + topic: count for topic, count in (held_max or {}).items()}
+        self._at_once = at_once
+        self._unhurried = frozenset(self._prefix + topic for topic in unhurried)
+        self._not_read: set[TopicPartition] = set()
+        self._resting: set[TopicPartition] = set()
+        self._rest_until = 0.0
         self._marks: dict[TopicPartition, Watermark] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._commit_lock = asyncio.Lock()
@@ -123,7 +140,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._claims_changed: set[TopicPartition] = set()
         self._wanted: list[_Wanted] = []
         self._claim_wanted = asyncio.Event()
-        self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=on_fatal)
+        self._all_due_at = 0.0
+        self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=self._on_fatal, place=_place_in_lane)
         self._consumer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         # One epoch from one assignment to the next; records are handled only while it is open, and only those drained in it.
@@ -136,14 +154,14 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     async def start(self) -> None:
         """Join the group and begin; raises aiokafka's KafkaError when no broker answers."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka,
+            **aiokafka_options(self._settings),
             client_id=f"{self._settings.worker}-{self._group}",
             group_id=self._group,
             group_instance_id=f"{self._settings.worker}-{self._group}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
-            session_timeout_ms=6_000,
+            session_timeout_ms=int(SESSION_S * 1000),
             heartbeat_interval_ms=1_000,
             rebalance_timeout_ms=30_000,
             # Ours may rightly wait long for room; whether it still moves is watched by lag, not by the time between two fetches.
@@ -171,7 +189,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         await self._lanes.retire(timeout_s=timeout_s)
         await _end(self._tasks[1:])
         await self._commit(marks)
-        await stop_consumer(self._consumer)
+        await self._consumer.stop()
         if self._departures is not None:
             self._departures.close(remove=not any(self._claimed.values()))
 
@@ -179,6 +197,11 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     def in_flight(self) -> int:
         """How many records are queued or being handled."""
         return len(self._lanes)
+
+    def _on_fatal(self, error: BaseException) -> None:
+        if isinstance(error, OrderError):
+            self._violations.note()
+        self._given_up(error)
 
     async def _guard(self, work: Awaitable[None]) -> None:
         try:
@@ -190,33 +213,68 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def _take(self) -> None:
         while True:
-            self._hold_back()
-            fetched = await self._consumer.getmany(timeout_ms=1_000, max_records=1_000)
+            wait_s = self._choose_what_is_read()
+            fetched = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=_FETCHED_MAX)
             if not fetched:
                 continue
+            self._rest(fetched)
             epoch = self._epoch
-            await self._open.wait()
+            await self._opened()
             if epoch != self._epoch:
                 continue  # drained before a rebalance: the new assignment starts again from the committed offsets
             marks = {partition: self._marks.get(partition) for partition in fetched}
             for partition, records in fetched.items():
                 mark = marks[partition]
                 topic = partition.topic.removeprefix(self._prefix)
-                for record in records:
+                for found in records:
                     if mark is None or self._marks.get(partition) is not mark:
                         break  # taken away while we waited: its next owner reads from the committed offset
-                    mark.begin(record.offset)
-                    work = _Work(record_of(record, topic), partition, mark)
-                    await self._lanes.submit((partition.partition, self._lane(work.record)), work)
+                    mark.begin(found.offset)
+                    record = record_of(found, topic)
+                    if self._at_once(record):
+                        mark.end(found.offset)
+                    else:
+                        await self._lanes.submit((partition.partition, self._lane(record)), _Work(record, partition, mark))
 
-    def _hold_back(self) -> None:
-        """Stop reading the partitions of which enough is held, and read on in the others."""
-        if not self._held_max:
+    async def _opened(self) -> None:
+        """Wait until partitions are assigned; raises aiokafka's KafkaError if nobody sees to that any more."""
+        while not self._open.is_set():
+            # Only fetching asks aiokafka otherwise, which is not done meanwhile.
+            self._consumer._coordinator.check_errors()  # noqa: SLF001
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._open.wait(), _LOOK_S)
+
+    def _choose_what_is_read(self) -> float:
+        """Pause the partitions that rest or of which enough is held, and read on in the others; return for how many seconds at most."""
+        rest_s = self._rest_until - time.monotonic()
+        not_read = self._held_back()
+        if rest_s > 0:
+            not_read |= self._resting
+        if not_read != self._not_read:
+            assigned = self._consumer.assignment()
+            self._consumer.pause(*(not_read - self._not_read & assigned))
+            self._consumer.resume(*(self._not_read - not_read & assigned))
+            self._not_read = not_read
+        return max(0.001, rest_s) if rest_s > 0 else _LOOK_S
+
+    def _rest(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        """Let the unhurried partitions be read again a little later, once they have brought something.
+
+        This has to be said at once, before aiokafka asks the broker for more; and not while it holds more, which it would forget and fetch
+        again, as it does with what another broker sends just then.
+        """
+        if not self._unhurried or sum(map(len, fetched.values())) >= _FETCHED_MAX:
             return
-        for source in self._consumer.assignment():
-            mark = self._marks.get(source)
-            if mark is not None and source.topic in self._held_max:
-                (self._consumer.pause if mark.span >= self._held_max[source.topic] else self._consumer.resume)(source)
+        if any(source.topic in self._unhurried for source in fetched):
+            self._rest_until = time.monotonic() + _REST_S
+            self._resting = {source for source in self._marks if source.topic in self._unhurried}
+            self._choose_what_is_read()
+
+    def _held_back(self) -> set[TopicPartition]:
+        """Return the partitions of which as much is held as may be."""
+        if not self._held_max:
+            return set()
+        return {source for source, mark in self._marks.items() if mark.span >= self._held_max.get(source.topic, math.inf)}
 
     async def _run_lane(self, batch: Sequence[_Work]) -> None:
         # What slipped into a lane while its partition was being taken away is its next owner's.
@@ -282,22 +340,33 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         return Claims(own=frozenset(self._claimed.get(source, ())), inherited=inherited, token=token)
 
     async def _commit_often(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            timer = loop.call_at(self._all_due_at, self._claim_wanted.set)
             try:
-                await asyncio.wait_for(self._claim_wanted.wait(), _COMMIT_INTERVAL_S)
-            except TimeoutError:
-                await self._commit(self._marks)
+                await self._claim_wanted.wait()
+            finally:
+                timer.cancel()
+            self._claim_wanted.clear()
+            if loop.time() >= self._all_due_at:
+                of = None
+                self._all_due_at = loop.time() + _COMMIT_INTERVAL_S
             else:
-                self._claim_wanted.clear()
-                await self._commit_claims()
+                of = {claim.source for claim in self._wanted[:_CLAIMS_AT_ONCE]}
+            if self._wanted:
+                await self._commit_claims(of)
+            elif of is None:
+                await self._commit(self._marks)
 
-    async def _commit_claims(self) -> None:
-        """Make every claim that is wanted now with one commit; what does not fit, or was not answered, waits for the next one."""
-        wanted, self._wanted = self._wanted[:_CLAIMS_AT_ONCE], self._wanted[_CLAIMS_AT_ONCE:]
+    async def _commit_claims(self, of: Collection[TopicPartition] | None) -> None:
+        """Make every claim that is wanted now with one commit; what does not fit, or was not answered, waits for the next one.
+
+        The commit is `of` the partitions that these claims are made in, for each costs the broker a record; or of all (None).
+        """
         started = time.monotonic()
         held: list[_Wanted] = []
         postponed: list[_Wanted] = []
-        for claim in wanted:
+        for claim in self._next_wanted():
             if claim.source not in self._marks:
                 _refuse(claim)
             elif len(self._claimed[claim.source]) + len(self._inherited[claim.source]) >= CLAIMS_MAX:
@@ -306,7 +375,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 self._claimed[claim.source].add(claim.offset)
                 self._claims_changed.add(claim.source)
                 held.append(claim)
-        committed = await self._commit(self._marks)
+        committed = await self._commit(self._marks, of)
         for claim in held:
             if claim.granted.done():
                 continue
@@ -322,13 +391,20 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         if self._wanted:
             self._claim_wanted.set()
 
-    async def _commit(self, marks: Mapping[TopicPartition, Watermark]) -> bool | None:
+    def _next_wanted(self) -> list[_Wanted]:
+        """Take the next claims but for those whose wanters gave up while no broker answered: their records may be done by now."""
+        wanted, self._wanted = self._wanted[:_CLAIMS_AT_ONCE], self._wanted[_CLAIMS_AT_ONCE:]
+        return [claim for claim in wanted if not claim.granted.done()]
+
+    async def _commit(self, marks: Mapping[TopicPartition, Watermark], of: Collection[TopicPartition] | None = None) -> bool | None:
         """Commit positions and open claims that changed: True if the broker has them, False if it did not answer, None if refused."""
         async with self._commit_lock:
-            changed, self._claims_changed = self._claims_changed, set()
+            changed = self._claims_changed if of is None else self._claims_changed.intersection(of)
+            self._claims_changed = self._claims_changed - changed
             offsets: dict[TopicPartition, OffsetAndMetadata] = {}
-            for partition, mark in marks.items():
-                floor = mark.floor
+            for partition in marks if of is None else of:
+                mark = marks.get(partition)
+                floor = mark.floor if mark is not None else None
                 if floor is not None and (partition in changed or self._committed.get(partition) != floor):
                     offsets[partition] = OffsetAndMetadata(floor, encode_claims(floor, self._open_claims(partition, floor)))
             if not offsets:
@@ -378,6 +454,9 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 return
         self.leaving.clear()
         self._marks = {partition: Watermark() for partition in assigned}
+        self._rest_until = 0.0
+        self._not_read.clear()
+        self._consumer.resume(*assigned)
         self._open.set()
         self.ready.set()
 
@@ -413,6 +492,11 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _place_in_lane(work: _Work) -> tuple[Watermark, int]:
+    # The mark stands for the partition in one assignment: in the next one its offsets may rightly begin lower.
+    return work.mark, work.record.offset
 
 
 def _place(source: TopicPartition, offset: int) -> Place:

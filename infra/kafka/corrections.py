@@ -1,20 +1,42 @@
 """What aiokafka 0.14 gets wrong, put right for every consumer of this process, Faust's too; importing this module does it.
 
-From version 2 on, the answer to OffsetFetch has an error of its own beside those of its partitions, and then no partitions. aiokafka looks
+OffsetFetch: from version 2 on its answer has an error of its own beside those of its partitions, and then no partitions. aiokafka looks
 at those of the partitions alone. So a coordinator that is just loading its groups, as after each start of a broker, was understood as
 "nothing was ever committed", and the consumer began at the oldest record of the topic.
 https://kafka.apache.org/protocol#The_Messages_OffsetFetch, and the same mistake in another client: Parsely/pykafka #958.
+
+Stopping: the fetcher cancels its tasks once and waits for them unguarded. One that swallows the cancellation, as the fetcher's own does
+just after an assignment, is waited for for ever; one that does not, as those that wait to ask an absent broker again, raises its
+CancelledError into whoever stops the consumer, who then seems to be cancelled, and the connections stay open.
+
+Sending: uvloop's transports, once closed, raise RuntimeError where asyncio's say nothing, in the moment before the connection is known as
+lost. aiokafka expects an OSError; the other one ended the routine that keeps a consumer in its group, for good.
+
+Assigning: a consumer that names a group and is given other partitions while its coordinator is looked for loses the routine that watches
+over the coordinator to an assertion about the partitions it had before, with a stack in the log.
+
+Looking for a coordinator: a broker that was just away may know of no broker, not even itself, and a client that begins with that answer has
+nobody to ask. aiokafka takes this for a defect (an assertion) instead of waiting until somebody is known.
 """
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    NodeNotReadyError,
     NotCoordinatorForGroupError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
+
+_AGAIN_S = 0.1
 
 _send = GroupCoordinator._send_req  # noqa: SLF001  # there is nothing public between the request and what is made of its answer
 
@@ -32,3 +54,66 @@ async def _send_checked(coordinator: Any, request: Any) -> Any:
 
 
 GroupCoordinator._send_req = _send_checked  # noqa: SLF001
+
+
+async def _close(fetcher: Any) -> None:
+    """End the tasks of a fetcher and wake who waits for its records."""
+    fetcher._closed = True  # noqa: SLF001  # as aiokafka's own does
+    await _end([fetcher._fetch_task])  # noqa: SLF001
+    for waiter in fetcher._fetch_waiters:  # noqa: SLF001
+        fetcher._notify(waiter)  # noqa: SLF001
+    await _end(fetcher._pending_tasks)  # noqa: SLF001
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks as often as it takes, and keep what they raise to ourselves."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_AGAIN_S)
+
+
+Fetcher.close = _close
+
+_coordinate = GroupCoordinator._GroupCoordinator__coordination_routine  # noqa: SLF001
+
+
+async def _coordinate_what_is_assigned(coordinator: Any) -> None:
+    """Run a coordinator's routine, again where the partitions that it was given by hand were replaced meanwhile."""
+    while True:
+        try:
+            return await _coordinate(coordinator)  # type: ignore[no-any-return]
+        except AssertionError:
+            if coordinator._subscription.partitions_auto_assigned():  # noqa: SLF001  # whose partitions only the routine itself replaces
+                raise
+            await asyncio.sleep(_AGAIN_S)  # the others have their turn, also where it comes to this again at once
+
+
+GroupCoordinator._GroupCoordinator__coordination_routine = _coordinate_what_is_assigned  # noqa: SLF001
+
+_look_up = AIOKafkaClient.coordinator_lookup
+
+
+async def _look_up_where_known(client: Any, coordinator_type: Any, coordinator_key: str) -> Any:
+    """Ask a broker who the coordinator is; NodeNotReadyError, after which aiokafka asks again later, while no broker is known."""
+    if not client.cluster.brokers():
+        raise NodeNotReadyError("no broker is known yet")
+    return await _look_up(client, coordinator_type, coordinator_key)
+
+
+AIOKafkaClient.coordinator_lookup = _look_up_where_known
+
+_write = AIOKafkaConnection.send
+
+
+def _send_connected(connection: Any, request: Any, expect_response: bool = True) -> Any:  # aiokafka's signature
+    """Send a request on a connection; KafkaConnectionError, which aiokafka then tries again, if it is closed."""
+    try:
+        return _write(connection, request, expect_response)
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} is closed: {error}") from error
+
+
+AIOKafkaConnection.send = _send_connected

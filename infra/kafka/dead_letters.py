@@ -1,10 +1,14 @@
 """Writes dead letters: whatever cannot be handled is kept, or the process stops with a sentence."""
 
+import structlog
+
 from infra.errors import OttlaError
 from infra.kafka.producer import ProduceError, RecordWriter
 from infra.metrics import DEAD_LETTERS
 from schemas.events.dead_letter import DeadLetter, dead_letter_headers
 from schemas.topics import DEAD_LETTERS as TOPIC
+
+log = structlog.get_logger()
 
 
 class DeadLetterError(ProduceError, OttlaError):
@@ -22,3 +26,5 @@ async def write_dead_letter(producer: RecordWriter, letter: DeadLetter, *, key: 
             "run `ottla topics create` and start again, nothing is lost."
         ) from error
     DEAD_LETTERS.labels(letter.stage, letter.cause).inc()
+    # The error's text may hold what people wrote; `ottla dead-letters show` has it.
+    log.warning("dead letter", stage=letter.stage, cause=letter.cause, topic=letter.topic, partition=letter.partition, offset=letter.offset)

@@ -1,7 +1,10 @@
-"""Tells who waits for it that records of a key were written: topics are followed from their end, for as long as anybody waits."""
+"""Tells who waits for it that records of a key were written: topics are followed from their end, for as long as anybody waits.
+
+Only what somebody waits for is read: of a conversation's topics the partitions of its keys.
+"""
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,14 +12,18 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from infra.kafka.connection import aiokafka_options
+from infra.kafka.whole import whole
 from infra.settings import Settings
+from schemas.ids import key_hash
 from schemas.topics import Topic
 
 log = structlog.get_logger()
 
 _RETRY_S = 2.0
 _LINGER_S = 30.0
-_POLL_MS = 1000
+_POLL_MS = 500
+_IDLE_S = 0.1
 _FETCH_BYTES = 256 << 10
 _RECORDS_MAX = 5_000
 
@@ -28,6 +35,17 @@ class Watch:
         self.topics = frozenset(topic.name for topic in topics)
         self.keys = None if keys is None else frozenset(keys)
         self.written = asyncio.Event()
+
+
+def places_of(watches: Iterable[Watch], counts: Mapping[str, int]) -> set[tuple[str, int]]:
+    """Return the topics and partitions in which there can be what is waited for; `counts` says how many each topic has. Pure."""
+    return {
+        (topic, number)
+        for watch in watches
+        for topic in watch.topics
+        if (count := counts.get(topic, 0))
+        for number in (range(count) if watch.keys is None else {key_hash(key) % count for key in watch.keys})
+    }
 
 
 class Follower:
@@ -63,20 +81,20 @@ class Follower:
     async def _follow(self) -> None:
         while self._watches:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._settings.kafka,
+                **aiokafka_options(self._settings),
                 client_id=f"{self._settings.worker}-follower",
                 enable_auto_commit=False,
                 auto_offset_reset="latest",
                 max_partition_fetch_bytes=_FETCH_BYTES,
             )
             try:
-                await consumer.start()
+                await whole(consumer.start())
                 await self._tell(consumer)
             except KafkaError as error:
                 log.info("what is written cannot be followed", error=str(error))
                 await asyncio.sleep(_RETRY_S)
             finally:
-                await consumer.stop()
+                await whole(consumer.stop())
 
     async def _tell(self, consumer: Any) -> None:
         """Tell watches of what is written, until there were none for a while."""
@@ -84,22 +102,41 @@ class Follower:
         first = [TopicPartition(name, 0) for name in self._names]
         consumer.assign(first)
         await consumer.end_offsets(first)
-        places = [TopicPartition(name, number) for name in self._names for number in consumer.partitions_for_topic(name) or ()]
-        consumer.assign(places)
-        await consumer.seek_to_end(*places)
+        counts = {topic: len(consumer.partitions_for_topic(name) or ()) for name, topic in self._names.items()}
+        names = {topic: name for name, topic in self._names.items()}
+        followed: set[TopicPartition] = set()
         loop = asyncio.get_running_loop()
         needed_at = loop.time()
-        # Whatever was written while the ends were looked up.
-        for watch in self._watches:
-            watch.written.set()
         while loop.time() - needed_at < _LINGER_S:
+            wanted = {TopicPartition(names[topic], number) for topic, number in places_of(self._watches, counts)}
+            if not wanted:
+                # Nobody is here: who comes next begins at the end.
+                followed = set()
+                await asyncio.sleep(_IDLE_S)
+                continue
+            needed_at = loop.time()
+            if wanted != followed:
+                await _assign(consumer, followed, wanted)
+                followed = wanted
+                # Whatever was written while the ends were looked up.
+                for watch in self._watches:
+                    watch.written.set()
             batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_MAX)
             for place, records in batches.items():
                 self._note(self._names[place.topic], {record.key or b"" for record in records})
-            if self._watches:
-                needed_at = loop.time()
 
     def _note(self, topic: str, keys: set[bytes]) -> None:
         for watch in self._watches:
             if topic in watch.topics and (watch.keys is None or not watch.keys.isdisjoint(keys)):
                 watch.written.set()
+
+
+async def _assign(consumer: Any, followed: set[TopicPartition], wanted: set[TopicPartition]) -> None:
+    """Go on where one is in what was followed already, and at the end of all else."""
+    kept = {place: await consumer.position(place) for place in followed & wanted}
+    consumer.assign(list(wanted))
+    for place, offset in kept.items():
+        consumer.seek(place, offset)
+    new = wanted - followed
+    if new:
+        await consumer.seek_to_end(*new)

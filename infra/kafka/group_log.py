@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from infra.kafka.stopping import stop_consumer
+from infra.kafka.connection import aiokafka_options
 from infra.retries import AwayError
 from infra.settings import Settings
 
@@ -33,7 +33,7 @@ class GroupLog:
         """Close the connection."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            await stop_consumer(reader)
+            await reader.stop()
 
     async def committed(self, topic: str, partition: int) -> int:
         """Return the offset that the group has committed, 0 if none."""
@@ -77,11 +77,11 @@ class GroupLog:
 
     async def _started(self) -> Any:
         reader = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka, group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest"
+            **aiokafka_options(self._settings), group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest"
         )
         try:
             await reader.start()
         except BaseException:
-            await stop_consumer(reader)
+            await reader.stop()
             raise
         return reader

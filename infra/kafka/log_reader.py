@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.kafka.admin import KafkaUnreachableError
+from infra.kafka.connection import aiokafka_options
 from infra.kafka.record import Record, record_of
-from infra.kafka.stopping import stop_consumer
 from infra.settings import Settings
 from schemas.topics import Topic
 
@@ -75,7 +75,7 @@ class LogReader:
 async def log_reader(settings: Settings, topic: Topic) -> AsyncIterator[LogReader]:
     """Yield a reader of the topic; KafkaUnreachableError when no broker answers."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **aiokafka_options(settings),
         client_id=f"{settings.worker}-reader",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -93,4 +93,4 @@ async def log_reader(settings: Settings, topic: Topic) -> AsyncIterator[LogReade
             raise KafkaUnreachableError(settings.kafka) from None
         yield LogReader(consumer, settings, topic)
     finally:
-        await stop_consumer(consumer)
+        await consumer.stop()

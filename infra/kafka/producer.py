@@ -6,7 +6,9 @@ other producer of these topics places them. aiokafka's and Faust's own producers
 """
 
 import asyncio
+import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,7 +18,10 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as ConfluentProducer
 
 from infra.fault_points import record_timestamp_ms
+from infra.kafka.connection import librdkafka_options
+from infra.metrics import PRODUCE_ERRORS, PRODUCER_QUEUE
 from infra.settings import Settings
+from infra.tracing import with_traceparent
 from schemas.codec import Headers
 from schemas.topics import RECORD_BYTES_MAX
 
@@ -46,8 +51,7 @@ class Producer:
 
     def __init__(self, settings: Settings, *, client_id: str, delivery_timeout_s: float = 30.0, linger_ms: float = 1.0) -> None:
         self._prefix = settings.topic_prefix
-        self._config: dict[str, Any] = {
-            "bootstrap.servers": settings.kafka,
+        self._config: dict[str, Any] = librdkafka_options(settings) | {
             "client.id": client_id,
             "acks": "all",
             "enable.idempotence": True,
@@ -66,7 +70,7 @@ class Producer:
             "topic.metadata.propagation.max.ms": 5_000,
             "log_level": 3,
         }
-        self._delivered: deque[tuple[asyncio.Future[int], KafkaError | None, int]] = deque()
+        self._delivered: deque[tuple[asyncio.Future[int], KafkaError | None, int, str]] = deque()
         self._partitions: dict[str, int] = {}
         self._room = asyncio.Event()
         self._stopped = threading.Event()
@@ -78,9 +82,17 @@ class Producer:
     async def start(self) -> None:
         """Start sending; needs a running event loop. Does not wait for the broker."""
         self._loop = asyncio.get_running_loop()
-        self._client = ConfluentProducer(self._config, logger=None)
+        self._client = ConfluentProducer(self._config, logger=logging.getLogger("librdkafka"))
+        # A client that a gauge holds would try to reach its broker for ever.
+        held = weakref.ref(self)
+        PRODUCER_QUEUE.set_function(lambda: producer.queued if (producer := held()) is not None else 0)
         self._thread = threading.Thread(target=self._poll, name="producer", daemon=True)
         self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """How many records wait to be acknowledged."""
+        return len(self._client) if self._client is not None else 0
 
     async def stop(self, timeout_s: float = 5.0) -> None:
         """Send what is queued, for at most `timeout_s` seconds, then stop."""
@@ -110,17 +122,20 @@ class Producer:
         if self._client is None or self._loop is None:
             raise ProduceError("the producer was not started")
         future: asyncio.Future[int] = self._loop.create_future()
+        headers = with_traceparent(headers) if headers else []
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            self._delivered.append((future, error, message.offset()))
+            self._delivered.append((future, error, message.offset(), topic))
 
         try:
             self._client.produce(
-                self._prefix + topic, value, key, partition, on_delivery=delivered, headers=headers or [], timestamp=record_timestamp_ms()
+                self._prefix + topic, value, key, partition, on_delivery=delivered, headers=headers, timestamp=record_timestamp_ms()
             )
         except BufferError:
+            PRODUCE_ERRORS.labels(topic).inc()
             raise ProduceError("the producer's queue is full") from None
         except KafkaException as error:
+            PRODUCE_ERRORS.labels(topic).inc()
             raise ProduceError(str(error.args[0])) from error
         return future
 
@@ -165,10 +180,12 @@ class Producer:
     def _drain(self) -> None:
         delivered = self._delivered
         while delivered:
-            future, error, offset = delivered.popleft()
+            future, error, offset, topic = delivered.popleft()
+            if error is not None:
+                PRODUCE_ERRORS.labels(topic).inc()
             if error is not None and error.fatal():
                 self.fatal = str(error)
-            if future.cancelled():
+            if future.done():  # nobody waits any more: cancelled, or given up
                 continue
             if error is None:
                 future.set_result(offset)
@@ -186,7 +203,16 @@ async def _wait_at_most(event: asyncio.Event, timeout_s: float) -> None:
 
 async def settle(futures: Sequence[asyncio.Future[int]]) -> None:
     """Wait for all acknowledgements; raises the first ProduceError only after every one is known, so none is left unread."""
-    results = await asyncio.gather(*futures, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+    failed: Exception | None = None
+    try:
+        for future in futures:
+            try:
+                await future
+            except Exception as error:  # noqa: BLE001  # raised below, once the others are known
+                failed = failed or error
+    except asyncio.CancelledError:
+        for future in futures:
+            future.cancel()
+        raise
+    if failed is not None:
+        raise failed

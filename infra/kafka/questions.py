@@ -1,7 +1,7 @@
 """Questions to the broker that aiokafka's clients do not ask, or not right: many groups and partitions at once, as no group's member.
 
-Each function asks once and raises aiokafka's KafkaError; `Questions` keeps the connection and tries again. aiokafka 0.14 looks at the
-errors of partitions alone and takes a coordinator that is still loading for a group without commits: here every error counts.
+Each function asks once and raises aiokafka's KafkaError; `Questions` keeps the connection and tries again.
+
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record import MemoryRecords
 
+from infra.kafka.connection import aiokafka_options
 from infra.retries import AwayError
 from infra.settings import Settings
 
@@ -110,7 +111,7 @@ class Questions:
     async def _connected(self) -> Any:
         if self._client is None:
             client = AIOKafkaClient(
-                bootstrap_servers=self._settings.kafka,
+                **aiokafka_options(self._settings),
                 client_id=f"{self._settings.worker}-questions",
                 request_timeout_ms=int(self._timeout_s * 1000),
             )

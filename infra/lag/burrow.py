@@ -22,6 +22,9 @@ class State(StrEnum):
     REWIND = "REWIND"  # the offset went back and has not come forward again
 
 
+UNWELL = frozenset({State.STALL, State.STOP, State.REWIND})
+"""The states in which somebody should look."""
+
 _ORDER = list(State)
 
 

@@ -7,16 +7,34 @@ import structlog
 
 from infra.clock import Clock, SystemClock
 from infra.lag.burrow import State
-from infra.lag.figures import TopicFigures, as_rows, lag_seconds, retention_left_seconds
+from infra.lag.figures import TopicFigures, as_rows, lag_seconds, retention_left_seconds, skew
 from infra.lag.reader import LagReader
 from infra.lag.windows import INTERVAL_S, Windows
-from infra.metrics import GROUP_LAG_MESSAGES, GROUP_LAG_SECONDS, GROUP_LOST_MESSAGES, GROUP_RETENTION_LEFT_SECONDS, GROUP_STATE
+from infra.metrics import (
+    GROUP_LAG_MESSAGES,
+    GROUP_LAG_SECONDS,
+    GROUP_LOST_MESSAGES,
+    GROUP_OFFSETS,
+    GROUP_RETENTION_LEFT_SECONDS,
+    GROUP_SKEW,
+    GROUP_STATE,
+    TOPIC_OFFSETS,
+)
 from infra.retries import AwayError
 from infra.settings import Settings
 
 log = structlog.get_logger()
 
-_GAUGES = (GROUP_LAG_MESSAGES, GROUP_LAG_SECONDS, GROUP_LOST_MESSAGES, GROUP_RETENTION_LEFT_SECONDS, GROUP_STATE)
+_GAUGES = (
+    GROUP_LAG_MESSAGES,
+    GROUP_LAG_SECONDS,
+    GROUP_LOST_MESSAGES,
+    GROUP_OFFSETS,
+    GROUP_RETENTION_LEFT_SECONDS,
+    GROUP_SKEW,
+    GROUP_STATE,
+    TOPIC_OFFSETS,
+)
 _FRESH_S = 1.0
 _NOT_YET = "the groups were not looked at yet"
 
@@ -27,7 +45,7 @@ class LagWatcher:
     def __init__(self, settings: Settings, *, timeout_s: float = INTERVAL_S, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._reader = LagReader(settings, timeout_s=timeout_s, clock=self._clock)
-        self._windows = Windows()
+        self._windows = Windows(raw_days=settings.raw_retention_days)
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
         self.figures: list[TopicFigures] = []
@@ -87,6 +105,11 @@ class LagWatcher:
             labels = (each.group, each.topic)
             GROUP_LAG_MESSAGES.labels(*labels).set(each.lag)
             GROUP_LOST_MESSAGES.labels(*labels).set(each.lost)
+            GROUP_OFFSETS.labels(*labels).set(sum(partition.committed or 0 for partition in each.partitions))
+            TOPIC_OFFSETS.labels(each.topic).set(sum(partition.end for partition in each.partitions))
+            share = skew([partition.in_per_s for partition in each.partitions])
+            if share is not None:
+                GROUP_SKEW.labels(*labels).set(share)
             for state in State:
                 GROUP_STATE.labels(*labels, state.value).set(state is each.state)
             if not each.lag:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from infra.lag.figures import TopicFigures, partition_figures
 from infra.lag.observation import Observation
 from schemas.groups import GROUPS
+from schemas.topics import RAW_RETENTION_DAYS
 
 INTERVAL_S = 5.0
 """How far observations lie apart in a window."""
@@ -32,7 +33,8 @@ class Source:
 class Windows:
     """Takes observations as often as somebody looks, and keeps one every INTERVAL_S."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, raw_days: int = RAW_RETENTION_DAYS) -> None:
+        self._raw_days = raw_days
         self._kept: dict[Source, deque[Observation]] = {}
         self._newest: dict[Source, Observation] = {}
 
@@ -56,7 +58,7 @@ class Windows:
             TopicFigures(
                 group=group.name,
                 topic=topic.name,
-                retention_ms=topic.retention_ms,
+                retention_ms=topic.kept_ms(self._raw_days),
                 complete=min(len(self._kept[source]) for source in sources) / WINDOW,
                 partitions=tuple(partition_figures(source.partition, self._window(source), size=WINDOW) for source in sources),
             )

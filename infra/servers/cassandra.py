@@ -62,6 +62,10 @@ def _settings(folder: Path, state: ServerState) -> dict[str, Any]:
         "row_cache_size": "0MiB",
         "counter_cache_size": "0MiB",
         "prepared_statements_cache_size": "4MiB",
+        # History writes small rows to many partitions at once; on one node that is no detour, and a large request costs less than many.
+        "batch_size_warn_threshold": "32KiB",
+        "batch_size_fail_threshold": "320KiB",
+        "unlogged_batch_across_partitions_warn_threshold": 100,
         "concurrent_reads": 8,
         "concurrent_writes": 8,
         "concurrent_counter_writes": 2,

@@ -157,9 +157,12 @@ class _Fetcher:
 
     def __init__(self, part: Path, progress: Progress) -> None:
         # Only here: jgo and requests take half a second to import, and nearly every start finds the jars there.
-        from jgo.config import GlobalSettings
-        from jgo.constants import MAVEN_CENTRAL_URL
-        from jgo.maven import MavenContext, PythonResolver
+        try:
+            from jgo.config import GlobalSettings
+            from jgo.constants import MAVEN_CENTRAL_URL
+            from jgo.maven import MavenContext, PythonResolver
+        except ImportError:
+            raise ServerError("This installation is made for servers elsewhere: set OTTLA_KAFKA and OTTLA_CASSANDRA to them.") from None
 
         self._progress = progress
         self._context = MavenContext(

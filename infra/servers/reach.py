@@ -1,6 +1,7 @@
 """Look whether servers that settings name answer at all, so that a wrong address is one sentence at the start."""
 
 import asyncio
+import ssl
 
 from infra.errors import ServerError
 from infra.servers import wire
@@ -28,7 +29,8 @@ async def _check_kafka(settings: Settings) -> None:
 async def _check_cassandra(settings: Settings) -> None:
     """Ask all nodes at once: one that answers will do."""
     addresses = [address.strip().rpartition(":") for address in settings.cassandra.split(",") if address.strip()]
-    asked = [asyncio.create_task(wire.cassandra_serves(int(port), host.strip("[]"))) for host, _, port in addresses]
+    tls = _cassandra_tls(settings)
+    asked = [asyncio.create_task(wire.cassandra_serves(int(port), host.strip("[]"), tls)) for host, _, port in addresses]
     try:
         async with asyncio.timeout(_ANSWER_S):
             for answer in asyncio.as_completed(asked):
@@ -40,3 +42,9 @@ async def _check_cassandra(settings: Settings) -> None:
         for task in asked:
             task.cancel()
     raise ServerError(f"Cassandra does not answer at {settings.cassandra}: start it there, or correct OTTLA_CASSANDRA.")
+
+
+def _cassandra_tls(settings: Settings) -> ssl.SSLContext | None:
+    from infra.cassandra.connection import tls_context
+
+    return tls_context(settings) if settings.cassandra_tls else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import struct
 from collections.abc import AsyncIterator
 
@@ -32,13 +33,13 @@ async def kafka_serves(port: int) -> bool:
     return True
 
 
-async def cassandra_serves(port: int, host: str = "127.0.0.1") -> bool:
+async def cassandra_serves(port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> bool:
     """Whether the node takes a CQL client: it opens this port last, after it has joined its ring."""
     options = struct.pack(">hh11sh5s", 1, 11, b"CQL_VERSION", 5, b"3.0.0")
     # Protocol 4, no flags, stream 0, STARTUP (1); the answer's header: version, flags, stream, kind, then the length.
     frame = struct.pack(">BBhBi", 4, 0, 0, 1, len(options)) + options
     try:
-        async with asyncio.timeout(_ANSWER_S), _connected(port, host) as (reader, writer):
+        async with asyncio.timeout(_ANSWER_S), _connected(port, host, tls) as (reader, writer):
             writer.write(frame)
             header = await reader.readexactly(9)
     except (OSError, EOFError, TimeoutError):
@@ -47,11 +48,15 @@ async def cassandra_serves(port: int, host: str = "127.0.0.1") -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _connected(port: int, host: str = "127.0.0.1") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _connected(
+    port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         yield reader, writer
     finally:
+        if tls is not None:
+            writer.transport.abort()  # else closing waits for the server to take its leave of TLS
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()

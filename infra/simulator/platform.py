@@ -13,7 +13,7 @@ from infra.simulator.faults import Fault, Faults
 from infra.simulator.graph_errors import GraphError, error_body, known_error
 from infra.simulator.poster import Update, WebhookPoster
 from infra.simulator.send_rules import check_send
-from infra.simulator.server import Control, SimulatedServer, json_response, vanish
+from infra.simulator.server import HOST, Control, SimulatedServer, json_response, vanish
 from infra.simulator.statuses import (
     STATUS_FAULTS,
     DueStatus,
@@ -54,6 +54,7 @@ class SimulatedPlatform(SimulatedServer):
     def __init__(
         self,
         *,
+        host: str = HOST,
         port: int = 0,
         webhook_url: str = "",
         app_secret: bytes = b"",
@@ -61,7 +62,7 @@ class SimulatedPlatform(SimulatedServer):
         times: StatusTimes | None = None,
         kept: int = KEPT_DEFAULT,
     ) -> None:
-        super().__init__(port=port, faults=Faults(PLATFORM_FAULTS, seed=seed))
+        super().__init__(host=host, port=port, faults=Faults(PLATFORM_FAULTS, seed=seed))
         self.books = Books(kept=kept)
         self.times = times or StatusTimes()
         self.poster = WebhookPoster(url=webhook_url, secret=app_secret) if webhook_url else None

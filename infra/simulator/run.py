@@ -1,4 +1,7 @@
-"""`ottla run simulator`: the simulated platform as a process, on 127.0.0.1:$OTTLA_SIMULATOR_PORT."""
+"""`ottla run simulator`: the simulated platform as a process, on 127.0.0.1:$OTTLA_SIMULATOR_PORT.
+
+$OTTLA_SIMULATOR_HOST lets it listen elsewhere, as in a container of its own.
+"""
 
 import asyncio
 import os
@@ -11,6 +14,7 @@ import structlog
 
 from infra.settings import Settings, SettingsError
 from infra.simulator.platform import PlatformControl, SimulatedPlatform
+from infra.simulator.server import HOST
 
 PORT_DEFAULT = 8025
 _EVERYWHERE = {"0.0.0.0", "::", ""}
@@ -37,6 +41,7 @@ def _platform(settings: Settings) -> SimulatedPlatform:
     host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
     control = _start_control(os.environ.get("OTTLA_SIMULATOR_FAULTS") or "{}")
     platform = SimulatedPlatform(
+        host=os.environ.get("OTTLA_SIMULATOR_HOST") or HOST,
         port=_port(os.environ.get("OTTLA_SIMULATOR_PORT") or str(PORT_DEFAULT)),
         webhook_url=f"http://{host}:{settings.port}/webhooks/whatsapp",
         app_secret=settings.app_secrets[0],
@@ -68,11 +73,11 @@ async def _serve(platform: SimulatedPlatform) -> None:
         await platform.start()
     except OSError as error:
         raise SettingsError(f"Port {platform.port} is not free for the simulator ({error.strerror}): set OTTLA_SIMULATOR_PORT.") from None
-    structlog.get_logger().info("simulator ready", url=platform.api_url, control=f"{platform.url}/control", seed=platform.faults.seed)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    structlog.get_logger().info("simulator ready", url=platform.api_url, control=f"{platform.url}/control", seed=platform.faults.seed)
     try:
         await stop.wait()
     finally:

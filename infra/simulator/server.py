@@ -31,7 +31,8 @@ class SimulatedServer:
 
     control_type: type[Control] = Control
 
-    def __init__(self, *, port: int, faults: Faults) -> None:
+    def __init__(self, *, port: int, faults: Faults, host: str = HOST) -> None:
+        self.host = host
         self.port = port
         self.faults = faults
         self._runner: web.AppRunner | None = None
@@ -39,7 +40,7 @@ class SimulatedServer:
 
     @property
     def url(self) -> str:
-        """Base URL without a path; known after start() when the port was 0."""
+        """Base URL without a path, for this machine; known after start() when the port was 0."""
         return f"http://{HOST}:{self.port}"
 
     async def start(self) -> None:
@@ -97,7 +98,7 @@ class SimulatedServer:
 
     async def listen(self) -> None:
         """Take connections (again), at the same port."""
-        site = web.TCPSite(self._running(), HOST, self.port, backlog=1024, reuse_address=True)
+        site = web.TCPSite(self._running(), self.host, self.port, backlog=1024, reuse_address=True)
         await site.start()
         address: tuple[str, int] = self._running().addresses[0]
         self.port = address[1]

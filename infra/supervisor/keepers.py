@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,23 +16,38 @@ from infra.supervisor.home import Recorded
 from infra.supervisor.pipes import LinePipe
 from infra.supervisor.printing import Printer
 from infra.supervisor.roles import Role
+from infra.warm import start_warm
 
 _LAST_LINES_S = 0.5
+
+StartRole = Callable[[Role, Mapping[str, str], int], children.Child]
+"""Starts a role with an environment and a file descriptor for what it says, in a session of its own, to be killed with this process."""
+
+
+def start_role(role: Role, environment: Mapping[str, str], output: int) -> children.Child:
+    """Start a role as it is always started."""
+    return start_warm(role.words, environment=environment, output=output, niceness=role.niceness)
 
 
 class RoleKeeper:
     """Runs a role and starts it again whenever it ends, until it is told to stop.
 
-    `environment` is asked before each start; `on_change` is called whenever another process is running.
+    `environment` is asked before each start; `on_change` is called whenever another process is running. `start` is called in a thread.
     """
 
     def __init__(
-        self, role: Role, *, environment: Callable[[Role], Mapping[str, str]], printer: Printer, on_change: Callable[[], None]
+        self,
+        role: Role,
+        *,
+        environment: Callable[[Role], Mapping[str, str]],
+        printer: Printer,
+        on_change: Callable[[], None],
+        start: StartRole = start_role,
     ) -> None:
         self.role = role
         self.recorded: Recorded | None = None
-        self._environment, self._printer, self._on_change = environment, printer, on_change
-        self._child: subprocess.Popen[bytes] | None = None
+        self._environment, self._printer, self._on_change, self._start = environment, printer, on_change, start
+        self._child: children.Child | None = None
         self._backoff = Backoff()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -60,9 +74,11 @@ class RoleKeeper:
     def kill(self) -> None:
         """Kill it with all that it started, now."""
         if self._child and self._child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 # It leads a session of its own, so this is its group and nobody else's.
                 os.killpg(self._child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                self._child.kill()
 
     async def _keep(self) -> None:
         while not self._stopping.is_set():
@@ -86,18 +102,15 @@ class RoleKeeper:
     async def _run_once(self) -> int:
         pipe = LinePipe(lambda line: self._printer.child_line(self.role.name, line))
         try:
-            self._child = children.spawn(
-                self.role.command,
-                environment=self._environment(self.role),
-                output=pipe.write_end,
-                # Killed, since asking is no use any more: what it would finish its work with is going away at the same moment.
-                die_with_parent=signal.SIGKILL,
-            )
+            self._child = await asyncio.to_thread(self._start, self.role, self._environment(self.role), pipe.write_end)
         finally:
             pipe.handed_over()
         mark = children.start_mark(self._child.pid) or ""
         self.recorded = Recorded(self.role.name, self._child.pid, mark, self.role.port)
         self._on_change()
+        if self._stopping.is_set():
+            # Asked to stop while it was being started, when there was nobody yet to pass that on to.
+            self._child.terminate()
         code = await children.wait_exit(self._child)
         await pipe.drain(patience_s=_LAST_LINES_S)
         self.recorded = None

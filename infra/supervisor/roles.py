@@ -1,7 +1,6 @@
-"""What `ottla up` runs: each role's command and environment."""
+"""What `ottla up` runs: each role's words for the command line, and its environment."""
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,17 +8,21 @@ from infra.servers.state import free_ports
 from infra.settings import Settings
 
 _SIMULATOR, _INGRESS = "simulator", "ingress"
-_NICENESS = "5"
+_BEHIND = 5
 
 
 @dataclass(frozen=True)
 class Role:
-    """One process to keep running; `port` is that of its `/readyz`, `environment` comes on top of what all get."""
+    """One process to keep running: `ottla WORDS`.
+
+    `port` is that of its `/readyz`, `environment` comes on top of what all get, and a higher `niceness` lets the others go first.
+    """
 
     name: str
-    command: Sequence[str]
+    words: Sequence[str]
     port: int
     host: str = "127.0.0.1"
+    niceness: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -42,14 +45,15 @@ class Role:
 def standard_roles(settings: Settings) -> list[Role]:
     """Return the roles in the order in which they are stopped: what takes work in first, what others need last."""
     streams_port, sinks_port, simulator_port = free_ports(3)
+    # On one machine all share the processors, and a webhook's answer is what the platform waits for: the others step back.
     roles = [
-        Role(_INGRESS, _command(_INGRESS), settings.port, host=reachable_host(settings.host)),
-        Role("streams", _command("streams", behind=True), streams_port, environment=_identity("streams-1", streams_port)),
-        Role("sinks", _command("sinks", behind=True), sinks_port, environment=_identity("sinks-1", sinks_port)),
+        Role(_INGRESS, ("run", _INGRESS), settings.port, host=reachable_host(settings.host)),
+        Role("streams", ("run", "streams"), streams_port, niceness=_BEHIND, environment=_identity("streams-1", streams_port)),
+        Role("sinks", ("run", "sinks"), sinks_port, niceness=_BEHIND, environment=_identity("sinks-1", sinks_port)),
     ]
     if not settings.whatsapp_api:
         own = {"OTTLA_SIMULATOR_PORT": str(simulator_port), "OTTLA_WORKER": "simulator-1"}
-        roles.append(Role(_SIMULATOR, _command(_SIMULATOR), simulator_port, environment=own))
+        roles.append(Role(_SIMULATOR, ("run", _SIMULATOR), simulator_port, environment=own))
     return roles
 
 
@@ -74,11 +78,6 @@ def shared_environment(settings: Settings, roles: Sequence[Role]) -> dict[str, s
 def reachable_host(host: str) -> str:
     """Return where a client of this machine reaches a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-def _command(role: str, *, behind: bool = False) -> tuple[str, ...]:
-    # On one machine all roles share the processors, and a webhook's answer is what the platform waits for: the others step back.
-    return (*(("nice", "-n", _NICENESS) if behind else ()), sys.executable, "-m", "infra", "run", role)
 
 
 def _identity(worker: str, port: int) -> dict[str, str]:

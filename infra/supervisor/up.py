@@ -17,7 +17,7 @@ from infra.servers.local import start_servers
 from infra.servers.reach import check_servers
 from infra.settings import Settings
 from infra.supervisor.home import only_one, record_children, stop_leftovers
-from infra.supervisor.keepers import RoleKeeper, ServerKeeper
+from infra.supervisor.keepers import RoleKeeper, ServerKeeper, StartRole, start_role
 from infra.supervisor.printing import Printer
 from infra.supervisor.ready import is_ready, not_ready
 from infra.supervisor.roles import Role, shared_environment, standard_roles
@@ -39,7 +39,7 @@ async def _create_topics(settings: Settings) -> None:
 class Up:
     """One run of `ottla up`.
 
-    `make_roles` says what to run and `prepare` what to do once the servers are there; both are for tests.
+    `prepare` says what to do once the servers are there, and `start` how a role is started; both are for tests.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Up:
         settings: Settings,
         printer: Printer,
         *,
-        make_roles: Callable[[Settings], Sequence[Role]] = standard_roles,
         prepare: Callable[[Settings], Awaitable[None]] = _create_topics,
+        start: StartRole = start_role,
     ) -> None:
         self._settings, self._printer = settings, printer
-        self._make_roles, self._prepare = make_roles, prepare
+        self._prepare, self._start_role = prepare, start
         self._home = settings.home.absolute()
         self._servers: list[ServerKeeper] = []
         self._roles: list[RoleKeeper] = []
@@ -109,7 +109,7 @@ class Up:
         await check_servers(self._settings)
         self._settings = await self._start_servers()
         await self._prepare(self._settings)
-        roles = self._make_roles(self._settings)
+        roles = standard_roles(self._settings)
         self._roles = [self._keeper(role, roles) for role in roles]
         for keeper in self._roles:
             keeper.start()
@@ -142,13 +142,15 @@ class Up:
     def _keeper(self, role: Role, roles: Sequence[Role]) -> RoleKeeper:
         shared = shared_environment(self._settings, roles)
         others = ",".join(other.ready_url for other in roles if not other.is_ingress)
+        others_urls = ",".join(other.base_url for other in roles if other.name in ("streams", "sinks"))
 
         def environment(_role: Role) -> Mapping[str, str]:
             # Only for the first readiness: later on the ingress must take webhooks whatever becomes of the others.
             waits = {"OTTLA_READY_URLS": others} if role.is_ingress and not self._was_ready else {}
-            return {**shared, **role.environment, **waits}
+            urls = {"OTTLA_ROLE_URLS": others_urls} if role.is_ingress else {}
+            return {**shared, **role.environment, **waits, **urls}
 
-        return RoleKeeper(role, environment=environment, printer=self._printer, on_change=self._record)
+        return RoleKeeper(role, environment=environment, printer=self._printer, on_change=self._record, start=self._start_role)
 
     def _record(self) -> None:
         with contextlib.suppress(OSError):

@@ -12,14 +12,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingress.auth import key_of_tenant, tenant_of_bearer
+from ingress.body import BodyTooLargeError, BodyTooSlowError, read_body
 from ingress.pages import sessions
 from ingress.pages.render import error_page
 from ingress.pages.sessions import Session
-from ingress.webhook_to_raw import BodyTooLargeError, BodyTooSlowError, read_body
 
 COOKIE = "ottla_session"
 _OPEN = frozenset({"login", "static"})
-_PAGES = frozenset({"", "audit", "conversations", "dead-letters", "events", "login", "logout", "records", "sends", "static"})
+_PAGES = frozenset({"", "audit", "conversations", "dead-letters", "events", "login", "logout", "records", "sends", "static", "topics"})
 _FORM_FIELDS_MAX = 2_000
 _SEE_OTHER = 303
 _SAFE_METHODS = frozenset({"GET", "HEAD"})

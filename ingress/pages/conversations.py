@@ -1,5 +1,6 @@
 """/conversations: the list, one conversation's thread, and its timeline."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from infra.cassandra.listing import find_conversations, read_conversations
 from infra.cassandra.reading import MessagePage, cursor_at, read_message, read_messages
 from infra.cassandra.session import Cassandra
 from ingress.api_conversations import spellings
+from ingress.pages.downloads import Cell, Part, download, is_wanted
 from ingress.pages.live import Item, version_of
 from ingress.pages.render import error_page, page, piece, shown
 from ingress.pages.way import Notice, Turn, Way, notice_of, turns_of, way_of
@@ -20,8 +22,14 @@ from ingress.pages.words import path_part
 LISTED = 50
 """Messages of one page."""
 
-_CONVERSATIONS = 25  # each is three small reads
+_CONVERSATIONS = 25
 
+_IN_FILE_AT_ONCE = 200
+_FILE_NAME_LENGTH = 80
+_TITLES = (
+    *("at", "direction", "type", "text", "status", "delivered_at", "read_at", "decision", "reason", "agent", "step", "attempts"),
+    *("error_code", "error", "id", "platform_id", "tenant", "conversation"),
+)
 _AROUND_MS = 15 * 60_000
 _SEE_OTHER = 303
 
@@ -65,6 +73,8 @@ async def show_conversation(request: Request) -> Response:
         found = await _messages(request, cassandra, request.path_params["id"], before=before)
         if found is None:
             return _missing(request)
+        if is_wanted(request):
+            return await _file(request, cassandra, found)
         shared: dict[str, Any] = {"conversation": found.conversation, "before": found.before, "name": _name(found.messages)}
         if request.query_params.get("view") == "timeline":
             live = {"view": "timeline", "conversation": found.conversation} if before is None else None
@@ -74,6 +84,22 @@ async def show_conversation(request: Request) -> Response:
         return page(request, "thread.html", view="thread", messages=messages, is_newest=before is None, **shared)
 
     return await shown(request, show)
+
+
+async def _file(request: Request, cassandra: Cassandra, first: MessagePage) -> Response:
+    async def read(cursor: str) -> Part:
+        found = await _messages(request, cassandra, first.conversation, before=cursor, limit=_IN_FILE_AT_ONCE)
+        return ([_cells(each) for each in found.messages], found.before) if found is not None else ([], None)
+
+    name = re.sub("[^0-9A-Za-z-]+", "-", first.conversation)[:_FILE_NAME_LENGTH]
+    return await download(name, _TITLES, ([_cells(each) for each in first.messages], first.before), read)
+
+
+def _cells(message: Message) -> list[Cell]:
+    told = [next((each.at for each in message.statuses if each.status == status), "") for status in ("delivered", "read")]
+    why = (message.decision, message.reason, message.agent, message.step, message.attempts, message.error_code or None, message.error)
+    said = (message.at, message.direction, message.type, message.text, message.status, *told)
+    return [*said, *why, message.id, message.platform_id, message.tenant, message.conversation]
 
 
 async def newest_messages(request: Request, cassandra: Cassandra) -> list[Item]:
@@ -142,9 +168,11 @@ def _ids(turn: Turn) -> set[str]:
     return {each.id for each in (turn.first, *turn.answers)}
 
 
-async def _messages(request: Request, cassandra: Cassandra, given: str, before: str | None = None) -> MessagePage | None:
+async def _messages(
+    request: Request, cassandra: Cassandra, given: str, before: str | None = None, *, limit: int = LISTED
+) -> MessagePage | None:
     for conversation in spellings(given):
-        found = await read_messages(cassandra, tenant=request.state.tenant, conversation=conversation, before=before, limit=LISTED)
+        found = await read_messages(cassandra, tenant=request.state.tenant, conversation=conversation, before=before, limit=limit)
         if found is not None:
             return found
     return None

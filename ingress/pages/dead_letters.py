@@ -22,8 +22,10 @@ from infra.cassandra.dead_letters import (
 )
 from infra.cassandra.history import Position
 from infra.cassandra.session import Cassandra
+from infra.clock import iso
 from ingress.api_dead_letters import read_original, redriver_of
 from ingress.dead_letters_to_topics import Planned, Redriven, read_after
+from ingress.pages.downloads import Cell, Part, download, is_wanted
 from ingress.pages.forms import all_of, one_of
 from ingress.pages.live import Item, version_of
 from ingress.pages.render import error_page, page, piece, shown
@@ -31,6 +33,11 @@ from ingress.pages.render import error_page, page, piece, shown
 _LISTED = 50
 _LOOKED_AT = 50
 _AT_ONCE = 50
+_IN_FILE_AT_ONCE = 200
+_TITLES = (
+    *("id", "failed_at", "stage", "cause", "error", "tenant", "conversation", "topic", "partition", "offset", "attempts", "bytes"),
+    *("state", "redrives", "redriven_at", "redrive_of"),
+)
 _WORK_S = 5.0
 
 
@@ -78,6 +85,8 @@ async def show_list(request: Request) -> Response:
         state = request.query_params.get("state", "")
         wanted = Filter(**query, state=state if state in STATES else "")
         before = request.query_params.get("before") or None
+        if is_wanted(request):
+            return await _file(cassandra, request.state.tenant, wanted, before)
         found = await read_dead_letters(cassandra, tenant=request.state.tenant, wanted=wanted, before=before, limit=_LISTED)
         asked = {name: value for name, value in query.items() if value}
         twin = ["ottla", "dead-letters", "list"]
@@ -86,6 +95,21 @@ async def show_list(request: Request) -> Response:
         return page(request, "dead_letter_list.html", letters=found.entries, before=found.cursor, wanted=wanted, query=asked, twin=twin)
 
     return await shown(request, show)
+
+
+async def _file(cassandra: Cassandra, tenant: str, wanted: Filter, before: str | None) -> Response:
+    async def read(cursor: str | None) -> Part:
+        found = await read_dead_letters(cassandra, tenant=tenant, wanted=wanted, before=cursor, limit=_IN_FILE_AT_ONCE)
+        return [_cells(each) for each in found.entries], found.cursor
+
+    return await download("dead-letters", _TITLES, await read(before), read)
+
+
+def _cells(letter: Entry) -> list[Cell]:
+    redriven = iso(letter.redriven_at_ms) if letter.redriven_at_ms else ""
+    kept = (letter.state, letter.retry_count, redriven, letter.redrive_of)
+    said = (iso(letter.at_ms), letter.stage, letter.cause, letter.error, letter.tenant, letter.conversation)
+    return [letter.id, *said, letter.topic, letter.partition, letter.offset, letter.attempts, letter.size, *kept]
 
 
 async def show_letter(request: Request) -> Response:

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import NamedTuple
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,11 +14,22 @@ LIFE_S = 600.0
 _AGAIN_S = (0.05, 0.15, 0.35, 0.75, 1.5, 3.0, 6.0, 12.0)
 """When to look after a record was written: history has it a moment later, and longer when it is behind."""
 _LEAST_S = 0.2
-_ANYWAY_S = 10.0
+# Where something is written all the time each look finds much: fewer of them show it as soon as people can read it. What comes right
+# after one waits for the next one, for its end, and for history before it: together less than a second.
+_LEAST_BUSY_S = 0.4
+_MANY = 10
 _VERSION_LENGTH = 16
 _AT_ONCE = 2
-_REST = 5.0
+_PRICE = 3.0
 _REST_S_MAX = 2.0
+_CREDIT_S = 1.0
+
+EVERY_S = 10.0
+"""After so long it is looked anyway."""
+
+
+Said = Mapping[str, Any]
+"""What is told to a page that is open: `html` of elements that are new or other, `ids` of all there are (None: those there stay)."""
 
 
 class Item(NamedTuple):
@@ -41,36 +53,50 @@ def version_of(shown: object) -> str:
 
 
 class Turns:
-    """Lets open pages read in turns, and lets a while go by after each: however many they are, they take a third of what there is."""
+    """Lets open pages read in turns: however many they are, they take a third of the time there is.
 
-    def __init__(self) -> None:
+    What was read is paid for with three times the time it took, but later: a few pages may look again at once, many have to wait.
+    """
+
+    def __init__(self, *, credit_s: float = _CREDIT_S) -> None:
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._credit_s = credit_s
+        self._paid_at = float("-inf")
 
     async def take(self, read: Callable[[], Awaitable[list[Item]]]) -> list[Item]:
         """Return what `read` returns, when it is its turn."""
-        await self._room.acquire()
         loop = asyncio.get_running_loop()
-        begun = loop.time()
-        try:
-            return await read()
-        finally:
-            loop.call_later(min(_REST_S_MAX, _REST * (loop.time() - begun)), self._room.release)
+        async with self._room:
+            await asyncio.sleep(max(0.0, self._paid_at - self._credit_s - loop.time()))
+            begun = loop.time()
+            try:
+                return await read()
+            finally:
+                took = loop.time() - begun
+                self._paid_at = max(self._paid_at, begun) + min(_PRICE * took, took + _REST_S_MAX)
 
 
 class Schedule:
     """When to look again: soon after each thing that was told, less and less often after that, and now and then anyway."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, every_s: float = EVERY_S) -> None:
+        self._every_s = every_s
         self._looked = now
+        self._told: deque[float] = deque([float("-inf")] * _MANY, maxlen=_MANY)
         self._due: list[float] = [now + delay for delay in _AGAIN_S[4:]]
 
     def told(self, now: float) -> None:
         """Note that something was written."""
-        self._due = [now + delay for delay in _AGAIN_S]
+        self._told.append(now)
+        # A look that is due stays due: where something is written all the time, it would else be put off for ever.
+        first = min([now + _AGAIN_S[0], *self._due[:1]])
+        self._due = [first, *(now + delay for delay in _AGAIN_S[1:])]
 
     def next_at(self) -> float:
         """Return when to look next, as monotonic seconds."""
-        return max(self._looked + _LEAST_S, min(self._due[0] if self._due else self._looked + _ANYWAY_S, self._looked + _ANYWAY_S))
+        anyway = self._looked + self._every_s
+        is_busy = self._told[-1] - self._told[0] < 1.0
+        return max(self._looked + (_LEAST_BUSY_S if is_busy else _LEAST_S), min(self._due[0], anyway) if self._due else anyway)
 
     def looked(self, now: float) -> None:
         """Note that it was looked now."""
@@ -79,12 +105,17 @@ class Schedule:
 
 
 async def changes(
-    read: Callable[[], Awaitable[list[Item]]], written: asyncio.Event, is_over: Callable[[], bool], now: Callable[[], float]
+    read: Callable[[], Awaitable[list[Item]]],
+    written: asyncio.Event,
+    is_over: Callable[[], bool],
+    now: Callable[[], float],
+    *,
+    every_s: float = EVERY_S,
 ) -> AsyncGenerator[Change, None]:
     """Yield what changed, the whole page first; `written` is set by whoever learns of a record. Ends when `is_over` says so."""
     known: dict[str, str] = {}
     begun = now()
-    schedule = Schedule(begun)
+    schedule = Schedule(begun, every_s=every_s)
     is_first = True
     while not is_over() and now() - begun < LIFE_S:
         items = await read()

@@ -7,14 +7,19 @@ from starlette.routing import Route
 
 from infra.cassandra.reading import EVERY_TENANT, owners_of
 from infra.cassandra.session import Cassandra
+from infra.decoded import decoded
 from infra.kafka.log_reader import log_reader
 from infra.kafka.record import Record
+from infra.record_lines import summary
 from ingress.pages.render import error_page, page, shown
 from ingress.pages.words import lines_of
-from schemas.topics import DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS
+from schemas.topics import AGENTS, AUDIT, CONVERSATIONS_CHANGELOG, DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS
 
-_TOPICS = {topic.name: topic for topic in (RAW, STATUS, INBOUND, *OUTBOUND.values(), SENT, LEDGER, DEAD_LETTERS)}
-"""Those that hold messages: others hold secrets of accounts."""
+_OF_MESSAGES = {topic.name: topic for topic in (RAW, STATUS, INBOUND, *OUTBOUND.values(), SENT, LEDGER, DEAD_LETTERS)}
+_OF_ALL = {topic.name: topic for topic in (AGENTS, AUDIT, CONVERSATIONS_CHANGELOG)}
+
+LINKED = frozenset(_OF_MESSAGES.keys() | _OF_ALL.keys())
+"""The topics whose records have a page: the others hold secrets. Those that hold no messages are the administrator's."""
 
 _VALUE_LENGTH_MAX = 64 * 1024
 _PARTITION_MAX = 1 << 31
@@ -25,7 +30,8 @@ async def show_record(request: Request) -> Response:
 
     async def show(cassandra: Cassandra) -> Response:
         said = request.path_params
-        topic = _TOPICS.get(said["topic"])
+        is_admin = request.state.tenant == EVERY_TENANT
+        topic = _OF_MESSAGES.get(said["topic"]) or (_OF_ALL.get(said["topic"]) if is_admin else None)
         if topic is None or said["partition"] >= _PARTITION_MAX:
             return _missing(request)
         async with log_reader(request.app.state.settings, topic) as reader:
@@ -41,6 +47,8 @@ async def show_record(request: Request) -> Response:
             "record.html",
             record=record,
             key=key,
+            says=summary(decoded(record)),
+            is_admin=is_admin,
             headers=headers,
             value=lines_of(value, _VALUE_LENGTH_MAX),
             is_cut=is_cut,

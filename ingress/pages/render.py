@@ -39,6 +39,7 @@ _environment.filters |= {
     "lines": words.lines_of,
     "milliseconds": words.milliseconds,
     "path": words.path_part,
+    "rate": words.rate,
     "took": words.took,
 }
 

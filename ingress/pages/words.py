@@ -85,6 +85,13 @@ def took(ms: float) -> str:
     return f"{hours} h {minutes} min" if seconds < _DAY_S else f"{hours // 24} d {hours % 24} h"
 
 
+def rate(per_s: float | None) -> str:
+    """Return a rate with as many digits as say something; a question mark if it is not known."""
+    if per_s is None:
+        return "?"
+    return f"{per_s:,.0f}" if per_s >= 100 or per_s == 0 else f"{per_s:.1f}" if per_s >= 0.95 else f"{per_s:.2f}"  # noqa: PLR2004
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """Return a number with its noun, such as `1 conversation` or `1,234 conversations`."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"

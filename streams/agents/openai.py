@@ -1,19 +1,21 @@
 """The agent behind an OpenAI-compatible endpoint: chat completions, not streamed, by a small client of ours.
 
 A turn has one budget of time. Inside it, what may pass (no connection, 429, 5xx) is tried again after a random wait; a refusal or an answer
-that makes no sense is not, because the same request would meet it again. A try costs about 0.2 ms of CPU, by the official client 1 to 3 ms.
+that makes no sense is not, because the same request would meet it again. A turn costs about 0.08 ms of CPU; by aiohttp's client it was 0.5,
+by the official one 1 to 3 (infra/decisions/0021-post-client.md).
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
 import orjson
 from yarl import URL
 
+from infra.post_client import ANSWER_BYTES_MAX, PostClient
+from infra.post_client import Reply as Answer
 from infra.settings import Settings
 from schemas.events.config import Agent as AgentConfig
 from streams.agents.base import AgentBuildError, AgentError, Context, Reply, Turn
@@ -25,7 +27,8 @@ Sleep = Callable[[float], Awaitable[None]]
 ANSWER_LENGTH_MAX = 20_000
 """Characters kept of an answer; a channel cuts further where its platform takes less."""
 
-_BODY_BYTES_MAX = 4 << 20
+_PATH = "chat/completions"
+_IDLE_S = 15.0
 _CONNECT_S = 5.0
 _BACKOFF_FIRST_S = 0.5
 _BACKOFF_MAX_S = 8.0
@@ -45,58 +48,45 @@ class ModelEndpoint:
     """The connections to `settings.ai_url` of one process; at most `settings.ai_concurrency` requests are under way at once."""
 
     def __init__(self, settings: Settings) -> None:
-        self._url = URL(f"{settings.ai_url}/chat/completions")
+        url = URL(settings.ai_url)
+        self._host = url.host
         self._secret = settings.ai_key.get_secret_value()
-        self._limit = settings.ai_concurrency
-        self._room = asyncio.Semaphore(settings.ai_concurrency)
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._secret:
-            self._headers["Authorization"] = f"Bearer {self._secret}"
-        self._session: aiohttp.ClientSession | None = None
+        # The turn's budget bounds the whole; here only a host that does not even take connections is given up early.
+        self._client = PostClient(str(url), connections_max=settings.ai_concurrency, idle_s=_IDLE_S, connect_s=_CONNECT_S)
         self._closed = False
 
     async def complete(self, body: bytes) -> bytes:
         """Post one request and return the body of its answer; AgentError says what went wrong."""
-        async with self._room:
-            try:
-                async with self._connected().post(self._url, data=body, headers=self._headers, allow_redirects=False) as response:
-                    answer = await _read(response)
-                    if response.status == _OK:
-                        return answer
-                    raise self._failure(response, answer)
-            except (aiohttp.ClientError, OSError) as error:
-                # The address is ours to name; the error's own text may hold the request with its headers.
-                raise _PassingError("model-unreachable", f"{self._url.host} cannot be reached: {type(error).__name__}") from None
+        if self._closed:
+            raise AgentError("model-unreachable", "this process is stopping", retryable=True)
+        try:
+            async with self._client.connection() as connection:
+                connection.write(self._client.request(_PATH, body, token=self._secret))
+                reply = await connection.answer()
+        except OSError as error:
+            # The address is ours to name; the error's own text may hold the request with its headers.
+            raise _PassingError("model-unreachable", f"{self._host} cannot be reached: {type(error).__name__}") from None
+        if len(reply.body) >= ANSWER_BYTES_MAX:
+            raise AgentError("model-nonsense", f"the model's answer is larger than {ANSWER_BYTES_MAX >> 20} MiB", retryable=True)
+        if reply.status != _OK:
+            raise self._failure(reply)
+        return reply.body
 
     async def close(self) -> None:
         """Close the connections; what is asked from now on fails."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._client.close()
 
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise AgentError("model-unreachable", "this process is stopping", retryable=True)
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._limit, ttl_dns_cache=300),
-                # The turn's budget bounds the whole; here only a host that does not even take connections is given up early.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-    def _failure(self, response: aiohttp.ClientResponse, answer: bytes) -> AgentError:
-        status = response.status
-        said = _error_message(answer)
+    def _failure(self, reply: Answer) -> AgentError:
+        status = reply.status
+        said = _error_message(reply.body)
         if self._secret:
             said = said.replace(self._secret, "***")
         message = f"the model endpoint answered {status}" + (f": {said}" if said else "")
         if status == _THROTTLED:
-            return _PassingError("model-throttled", message, wait_s=_retry_after_s(response.headers))
+            return _PassingError("model-throttled", message, wait_s=_retry_after_s(reply.headers))
         if status >= _SERVER_ERROR or status in (_REQUEST_TIMEOUT, _TOO_EARLY):
-            return _PassingError("model-failed", message, wait_s=_retry_after_s(response.headers))
+            return _PassingError("model-failed", message, wait_s=_retry_after_s(reply.headers))
         return AgentError("model-refused" if status >= _REDIRECT else "model-nonsense", message, retryable=False)
 
 
@@ -160,18 +150,6 @@ def _request(model: str, turn: Turn) -> bytes:
         return orjson.dumps(body)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the whole body; AgentError if it is larger than any answer could be."""
-    chunks = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > _BODY_BYTES_MAX:
-            raise AgentError("model-nonsense", f"the model's answer is larger than {_BODY_BYTES_MAX >> 20} MiB", retryable=True)
-    return b"".join(chunks)
-
-
 def _read_reply(body: bytes, model: str) -> Reply:
     try:
         answer = orjson.loads(body)
@@ -210,9 +188,9 @@ def _error_message(answer: bytes) -> str:
     return " ".join(said.split())[:_ERROR_LENGTH_MAX] if isinstance(said, str) else ""
 
 
-def _retry_after_s(headers: Any) -> float:
+def _retry_after_s(headers: Mapping[str, str]) -> float:
     """Return the seconds of Retry-After, which may be a number or a date; 0 without one."""
-    value = headers.get("Retry-After", "")
+    value = headers.get("retry-after", "")
     try:
         return max(0.0, float(value))
     except ValueError:

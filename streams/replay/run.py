@@ -11,6 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
+from infra.archive.archive import Archive
 from infra.configuration_yaml import read_configuration_yaml
 from infra.errors import NotFoundError, UsageError
 from infra.kafka.admin import check_kafka
@@ -86,14 +87,14 @@ async def replay(settings: Settings, wish: Wish, *, progress: Progress) -> Folde
             return folder
         plan = folder.plan()
         await check_kafka(settings, timeout_s=_ANSWER_S)
-        async with bounded_reader(settings, group=f"replay-{plan.id}") as reader:
+        async with bounded_reader(settings, group=f"replay-{plan.id}", older=Archive(settings)) as reader:
             await _decide_and_compare(settings, folder, reader, progress, stopping)
         return folder
     now_ms = time.time_ns() // 1_000_000
     request = await read_request(settings, wish, now_ms=now_ms)
     name = new_name(now_ms)
     await check_kafka(settings, timeout_s=_ANSWER_S)
-    async with bounded_reader(settings, group=f"replay-{name}") as reader:
+    async with bounded_reader(settings, group=f"replay-{name}", older=Archive(settings)) as reader:
         plan = await make_plan(reader, settings, request, name=name, now_ms=now_ms)
         folder = make_folder(settings, name)
         folder.write_plan(plan)
@@ -149,7 +150,7 @@ def read_place(text: str) -> tuple[int, int] | None:
 async def _stored_at(settings: Settings, partition: int, offset: int) -> int:
     await check_kafka(settings, timeout_s=_ANSWER_S)
     async with log_reader(settings, RAW) as reader:
-        record = await reader.read(partition, offset)
+        record = await reader.read(partition, offset) or await Archive(settings).record(RAW.name, partition, offset)
     if record is None:
         raise NotFoundError(f"There is no record {partition}/{offset} in [{RAW.name}] (any more).")
     return record.timestamp_ms

@@ -177,6 +177,10 @@ class Store:
         else:
             self._db.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", (partition, key, value))
 
+    def row_keys(self) -> Iterator[tuple[int, bytes]]:
+        """Yield partition and key of every row of the stage's table, in order."""
+        yield from self._db.execute("SELECT part, key FROM rows ORDER BY part, key")
+
     def add_decided(self, side: Side, decided: Decided) -> None:
         """Note a decision."""
         self._was_decided.pop((decided.partition, decided.offset), None)

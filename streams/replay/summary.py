@@ -1,11 +1,12 @@
 """What came of a replay in numbers, counted while the comparison is written."""
 
+import hashlib
 import math
 from collections import Counter
 
 import msgspec
 
-from streams.replay.compare import VERDICTS, Compared
+from streams.replay.compare import VERDICTS, Compared, Outcome
 
 _DIGITS = 3
 
@@ -16,7 +17,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `answers` and `others` count verdicts: over items that either side answers, and over those that neither does (nothing to answer, late,
     and so on). `on_their_way` were keyed again and not decided about yet when the replay was made, `elsewhere` belonged to another key for
     reasons older than what was read, `unhandled` had not been handled: none of these is compared. `failures` are the causes for which the
-    replay's agent gave no answer.
+    replay's agent gave no answer. `digest` is a SHA-256 over everything that was compared but times and tokens: the same for the same.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     tokens_in: int = 0
     tokens_out: int = 0
     failures: dict[str, int] = {}
+    digest: str = ""
 
     def count(self, verdict: str) -> int:
         """Return how many items have this verdict."""
@@ -85,9 +87,11 @@ class Counting:
         self._conversations = self._differing = 0
         self._conversation = ""
         self._differs = False
+        self._digest = hashlib.sha256()
 
     def add(self, item: Compared, *, is_asked: bool) -> None:
         """Count one item; `is_asked`: another agent answered, and its times and failures count."""
+        self._digest.update(msgspec.json.encode(_timeless(item)) + b"\n")
         if item.conversation != self._conversation:
             self._conversations += 1
             self._conversation, self._differs = item.conversation, False
@@ -124,4 +128,13 @@ class Counting:
             tokens_in=self._tokens_in,
             tokens_out=self._tokens_out,
             failures=dict(self._failures.most_common()),
+            digest=self._digest.hexdigest(),
         )
+
+
+def _timeless(item: Compared) -> Compared:
+    return msgspec.structs.replace(item, was=_without_cost(item.was), now=_without_cost(item.now))
+
+
+def _without_cost(outcome: Outcome | None) -> Outcome | None:
+    return None if outcome is None else msgspec.structs.replace(outcome, took_ms=0, tokens_in=0, tokens_out=0)

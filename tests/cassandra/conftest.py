@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cassandra.session import Cassandra
+from infra.cassandra.session import Cassandra, Row
 from infra.servers.local import Servers
 from infra.settings import Settings
 
@@ -49,3 +49,17 @@ def migrations(tmp_path: Path) -> Path:
     (folder / "0001_first.cql").write_text("-- one; with a semicolon\nCREATE TABLE IF NOT EXISTS first (id int PRIMARY KEY);\n")
     (folder / "0002_second.cql").write_text("CREATE TABLE IF NOT EXISTS second (id int PRIMARY KEY);\n")
     return folder
+
+
+@pytest.fixture
+def statements(cassandra: Cassandra, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keep every statement that is executed."""
+    kept: list[str] = []
+    execute = cassandra.execute
+
+    async def counted(statement: str, *arguments: object) -> list[Row]:
+        kept.append(statement)
+        return await execute(statement, *arguments)  # type: ignore[arg-type]  # whatever it is given
+
+    monkeypatch.setattr(cassandra, "execute", counted)
+    return kept

@@ -146,3 +146,39 @@ async def test_a_cursor_of_nobody_is_refused(cassandra: Cassandra, tenant: str, 
     """A `before` that no page gave out is an error, not an empty page."""
     with pytest.raises(CursorError):
         await read_conversations(cassandra, tenant=tenant, before=cursor)
+
+
+async def test_a_page_takes_few_statements(cassandra: Cassandra, tenant: str, statements: list[str]) -> None:
+    """However many conversations it has, on however many days they were active, and however many shards those have."""
+    talks = [Talk(tenant=tenant) for _ in range(60)]
+    # The newest hundred messages are of one day; the days before reach back two years.
+    records = [
+        talk.inbound(f"wamid.{talk.contact}.{n}", "x", at_ms=NOON_MS - 60 * n - number)
+        for n in range(2)
+        for number, talk in enumerate(talks)
+    ]
+    records += [talks[0].inbound(f"wamid.{day}", "old", at_ms=NOON_MS - day * DAY_MS) for day in range(1, 700)]
+    await write_rows(cassandra, [row for record in records for row in history_rows(record)])
+    statements.clear()
+    page = await read_conversations(cassandra, tenant=tenant, limit=25)
+    assert [each.conversation for each in page.conversations] == [talk.key for talk in talks[:25]]
+    assert len(statements) <= 5, statements
+    statements.clear()
+    page = await read_conversations(cassandra, tenant=tenant, limit=25, before=page.before)
+    assert [each.conversation for each in page.conversations] == [talk.key for talk in talks[25:50]]
+    assert len(statements) <= 12, statements
+    statements.clear()
+    rest = await read_conversations(cassandra, tenant=tenant, limit=100)
+    assert (len(rest.conversations), rest.before) == (60, None)
+
+
+async def test_days_are_read_a_few_at_a_time(cassandra: Cassandra, tenant: str) -> None:
+    """Also where a tenant was active on more days than are asked for at once, all of its conversations are listed, and in order."""
+    talks = [Talk(tenant=tenant) for _ in range(40)]
+    records = [
+        talk.inbound(f"wamid.{talk.contact}.{n}", "x", at_ms=NOON_MS - (8 * number + n) * DAY_MS)
+        for number, talk in enumerate(talks)
+        for n in range(8)
+    ]
+    await write_rows(cassandra, [row for record in records for row in history_rows(record)])
+    assert await list_all(cassandra, tenant, 7) == [talk.key for talk in talks]

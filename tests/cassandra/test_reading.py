@@ -210,6 +210,31 @@ async def test_pages_go_back_over_buckets(cassandra: Cassandra, tenant: str, lim
     assert [int(message.text) for message in messages] == expected
 
 
+async def test_a_page_takes_few_statements(cassandra: Cassandra, tenant: str, statements: list[str]) -> None:
+    """However many of its messages went out; each has what was told of it, also where there are more than one statement asks about."""
+    talk = Talk(tenant=tenant)
+    records: list[Record] = []
+    for number in range(120):
+        at_ms, platform_id = NOON_MS + 1_000 * number, talk.wamid(f"out-{number}")
+        cause = talk.cause(talk.wamid(f"in-{number}"))
+        records += [
+            talk.outbound(cause, f"{number}", at_ms=at_ms),
+            talk.sent(cause, f"{number}", created_ms=at_ms, platform_id=platform_id),
+            talk.status(platform_id, "delivered" if number % 2 else "read", at_ms=at_ms + 2_000),
+        ]
+    await write(cassandra, records)
+    statements.clear()
+    page = await read_messages(cassandra, tenant=tenant, conversation=talk.key, limit=50)
+    assert page is not None
+    assert [each.status for each in page.messages] == ["delivered", "read"] * 25
+    assert len(statements) <= 7, statements
+    statements.clear()
+    assert [(each.text, len(each.statuses)) for each in await read_all(cassandra, talk)] == [
+        (f"{number}", 1) for number in reversed(range(120))
+    ]
+    assert len(statements) <= 8, statements
+
+
 async def test_a_tenant_sees_only_its_own(cassandra: Cassandra, tenant: str) -> None:
     """One conversation key may belong to two tenants in turn: each sees its own messages, the administrator all of them."""
     mine = Talk(tenant=tenant)

@@ -59,7 +59,7 @@ async def test_an_answer_of_several_pages_comes_whole(cassandra: Cassandra, tena
     """The driver fetches 5,000 rows at once: a longer answer has the rest as well."""
     insert = "INSERT INTO @.send_platform_ids (send, platform_id) VALUES (?, ?)"
     for start in range(0, 12_000, 100):
-        await cassandra.execute_batch([(insert, (tenant, f"{number:05}")) for number in range(start, start + 100)])
+        await cassandra.execute_batch([await cassandra.bind(insert, (tenant, f"{number:05}")) for number in range(start, start + 100)])
     rows = await cassandra.execute("SELECT platform_id FROM @.send_platform_ids WHERE send = ?", (tenant,))
     assert [row["platform_id"] for row in rows] == [f"{number:05}" for number in range(12_000)]
 
@@ -99,6 +99,6 @@ async def test_a_closed_session_says_so(history_settings: Settings) -> None:
 async def test_the_server_has_nothing_to_warn_of(cassandra: Cassandra, tenant: str, caplog: pytest.LogCaptureFixture) -> None:
     """Statements name their keyspace and batches stay in bounds: neither the server nor the driver says a word."""
     insert = "INSERT INTO @.send_platform_ids (send, platform_id) VALUES (?, ?)"
-    await cassandra.execute_batch([(insert, (tenant, f"{number:01000}")) for number in range(50)])
+    await cassandra.execute_batch([await cassandra.bind(insert, (tenant, f"{number:01000}")) for number in range(50)])
     assert len(await cassandra.execute("SELECT platform_id FROM @.send_platform_ids WHERE send = ?", (tenant,))) == 50
     assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []

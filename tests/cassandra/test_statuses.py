@@ -54,7 +54,8 @@ class Tables:
         return [
             defaultdict(lambda: None, {name: value for name, (_, value) in cells.items()})
             for key, cells in sorted(self._cells[table].items())
-            if key[: len(values)] == tuple(values)
+            # A list stands for `IN`.
+            if all(part in value if isinstance(value, list) else part == value for part, value in zip(key, values, strict=False))
         ]
 
 

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from infra.cli import run
+from infra.cli import run_command_line
 from infra.cli.conv import news
 from tests.listening import listening
 
@@ -83,7 +83,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, port: int) -> Non
 
 async def conv(*arguments: str) -> int:
     """Run the command in a thread: it has an event loop of its own."""
-    return await asyncio.to_thread(run, ["conv", *arguments])
+    return await asyncio.to_thread(run_command_line, ["conv", *arguments])
 
 
 async def test_the_timeline_is_oldest_first_over_all_pages(ingress: Ingress, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,14 +36,14 @@ def test_foreseen_error_is_one_sentence_and_its_code(
 ) -> None:
     """An error that a person can act on prints its sentence, nothing else, and exits with its own code."""
     fails.setattr(infra.cli.ottla, "get_command", lambda *_: _command(error))
-    assert infra.cli.run(["probe"]) == code
+    assert infra.cli.run_command_line(["probe"]) == code
     assert capsys.readouterr() == ("", "Do this.\n")
 
 
 def test_unforeseen_error_is_a_sentence_and_a_file(fails: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A mistake of ours prints one line that names the file with its traceback, and exits with 1."""
     fails.setattr(infra.cli.ottla, "get_command", lambda *_: _command(ZeroDivisionError("odd")))
-    assert infra.cli.run(["probe"]) == 1
+    assert infra.cli.run_command_line(["probe"]) == 1
     log = tmp_path / "logs" / "ottla-error.log"
     assert capsys.readouterr().err == f"This should not happen: ZeroDivisionError: odd ({log} has the details).\n"
     assert "Traceback" in log.read_text()
@@ -53,14 +53,14 @@ def test_traceback_is_shown_to_who_asks_for_it(fails: pytest.MonkeyPatch, capsys
     """With OTTLA_LOG_LEVEL=debug the traceback goes to the terminal."""
     fails.setattr(infra.cli.ottla, "get_command", lambda *_: _command(ZeroDivisionError("odd")))
     fails.setenv("OTTLA_LOG_LEVEL", "debug")
-    assert infra.cli.run(["probe"]) == 1
+    assert infra.cli.run_command_line(["probe"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["infra", "no-such-command"], ["infra", "status", "--no-such-option"]])
 def test_wrong_usage_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     """A command or option that does not exist is one line that points to the help, with exit code 2."""
-    assert infra.cli.run(arguments) == 2
+    assert infra.cli.run_command_line(arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("No such ")
     assert said.count("\n") == 1
@@ -77,7 +77,7 @@ def test_help_names_every_command() -> None:
 def test_only_the_called_command_is_imported() -> None:
     """Calling one command imports no other, nor any role or client."""
     program = (
-        "import sys, infra.cli; infra.cli.run(['infra', 'status', '--help']); "
+        "import sys, infra.cli; infra.cli.run_command_line(['infra', 'status', '--help']); "
         "print(sorted(m for m in sys.modules if m.startswith('infra.cli.') or m in ('faust', 'aiokafka', 'cassandra')))"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.cli import run
+from infra.cli import run_command_line
 from infra.errors import FAILED, NOT_FOUND, UNSAFE, USAGE
 from infra.kafka.admin import create_topics
 from infra.kafka.claims import Claims, decode_claims, encode_claims
@@ -33,7 +33,7 @@ def ottla(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     async def call(settings: Settings, *words: str) -> tuple[int, str, str]:
         for name, value in _environment(settings).items():
             monkeypatch.setenv(name, value)
-        code = await asyncio.to_thread(run, list(words))
+        code = await asyncio.to_thread(run_command_line, list(words))
         told = capsys.readouterr()
         return code, told.out, told.err
 

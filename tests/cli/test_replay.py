@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.cli import run
+from infra.cli import run_command_line
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,11 @@ from infra.cli import run
         (["--rebuild", "history", "--keyspace", "No;Name"], 2),
         (["--from", "-1h"], 1),
         (["--rebuild", "history"], 1),
+        (["--rebuild", "history", "--execute"], 2),
+        (["--execute"], 2),
+        (["--rebuild", "tables", "--keyspace", "copy"], 2),
+        (["--rebuild", "tables", "--from", "-1h"], 2),
+        (["--rebuild", "tables"], 1),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(
@@ -33,6 +38,6 @@ def test_what_cannot_be_done_is_a_sentence(
     monkeypatch.setenv("OTTLA_KAFKA", "127.0.0.1:1")
     monkeypatch.setenv("OTTLA_CASSANDRA", "127.0.0.1:1")
     monkeypatch.chdir(str(tmp_path))
-    assert run(["replay", *words]) == code
+    assert run_command_line(["replay", *words]) == code
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli import run
+from infra.cli import run_command_line
 from infra.cli.tail import Plan, planned, topics_named
 from infra.errors import NotFoundError
 from infra.kafka.admin import create_topics
@@ -79,7 +79,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_refusals_are_one_sentence(capsys: pytest.CaptureFixture[str], arguments: str, code: int, sentence: str) -> None:
     """With the exit code that every command has for it."""
-    assert run(["tail", *arguments.split()]) == code
+    assert run_command_line(["tail", *arguments.split()]) == code
     error = capsys.readouterr().err
     assert error.startswith(sentence)
     assert len(error.splitlines()) == 1

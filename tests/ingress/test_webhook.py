@@ -3,14 +3,18 @@
 import asyncio
 import io
 import json
+import signal
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 from infra.settings import Settings
 from infra.simulator.signing import sign
 from infra.simulator.webhooks import text_body
+from ingress.body import LARGE_BODY_BYTES
+from ingress.connections import HEADERS_MAX
 from schemas.codec import decode
 from schemas.events.webhook_part import WebhookPart
 from schemas.ids import callback_data, key_hash
@@ -107,6 +111,32 @@ async def test_the_challenge_needs_the_token(only_ingress: Installation) -> None
         for wrong in (query | {"hub.verify_token": "x"}, query, {"hub.verify_token": token, "hub.mode": "other"}):
             async with installation.http.get(installation.webhook_url, params=wrong) as response:
                 assert response.status == 403
+
+
+async def test_what_splits_large_bodies_ends_with_the_ingress(only_ingress: Installation) -> None:
+    """Also when the ingress is killed: nobody else would end it."""
+    texts = [(f"wamid.{number}", "hello " * 20) for number in range(200)]
+    body = text_body(account=ACCOUNT, phone="15550001111", texts=texts, at_s=1)
+    assert len(body) > LARGE_BODY_BYTES
+    async with only_ingress as installation:
+        assert await installation.post(body) == 200
+        assert len(await records(installation.settings, "raw")) == 1
+        role = installation.running["ingress"]
+        assert role.process is not None
+        (splitting,) = [each for each in psutil.Process(role.process.pid).children() if "ingress.splitting" in each.cmdline()]
+        await role.end(signal.SIGKILL)
+        gone, _ = await asyncio.to_thread(psutil.wait_procs, [splitting], 20)
+        assert gone == [splitting]
+
+
+async def test_a_head_has_a_limit(only_ingress: Installation) -> None:
+    """The real ingress serves with `ingress.connections`."""
+    async with only_ingress as installation:
+        reader, writer = await asyncio.open_connection("127.0.0.1", installation.port)
+        writer.write(b"GET /livez HTTP/1.1\r\n" + b"a: b\r\n" * (HEADERS_MAX + 1) + b"\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_what_cannot_be_stored_is_503(settings: Settings) -> None:

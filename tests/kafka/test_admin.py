@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from infra.errors import UNSAFE
+from infra.kafka import admin
 from infra.kafka.admin import (
     KafkaUnreachableError,
     PartitionsChangedError,
@@ -18,7 +20,7 @@ from infra.kafka.admin import (
     topic_config,
 )
 from infra.settings import Settings
-from schemas.topics import ACCOUNTS, MIB, RAW, STATUS, TOPICS
+from schemas.topics import ACCOUNTS, DAY_MS, DEAD_LETTERS, MIB, RAW, STATUS, TOPICS
 
 
 def _config(settings: Settings, name: str) -> dict[str, str]:
@@ -26,6 +28,13 @@ def _config(settings: Settings, name: str) -> dict[str, str]:
     client = AdminClient({"bootstrap.servers": settings.kafka})
     described = client.describe_configs([resource])[resource].result()
     return {key: entry.value for key, entry in described.items()}
+
+
+async def _until_config(settings: Settings, name: str, wanted: dict[str, str]) -> None:
+    """Wait until the broker says so: it takes a change before it knows of it everywhere."""
+    async with asyncio.timeout(60):
+        while not wanted.items() <= (await asyncio.to_thread(_config, settings, name)).items():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.05)
 
 
 def _make(settings: Settings, name: str, *, partitions: int, config: dict[str, str] | None = None) -> None:
@@ -98,18 +107,40 @@ async def test_a_compacted_topic_with_several_partitions_is_refused(settings: Se
 
 
 @pytest.mark.servers
-async def test_limits_are_raised_and_never_lowered(settings: Settings) -> None:
-    """A topic that a broker made on its own gets the limits it needs; one that keeps more for longer is left as it is."""
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "not listed yet"])
+async def test_limits_are_raised_and_never_lowered(settings: Settings, monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+    """A topic that is there gets the limits it needs, and one that keeps more for longer is left as it is.
+
+    So, too, where the broker that is asked did not list it yet, which it does a moment after the controller made it.
+    """
     raw, status, accounts = (topic.named(settings.topic_prefix) for topic in (RAW, STATUS, ACCOUNTS))
     more = {"max.message.bytes": str(50 * MIB), "retention.ms": "-1"}
     _make(settings, raw, partitions=settings.partitions, config={"retention.ms": "1000", "max.message.bytes": "1000"})
     _make(settings, status, partitions=settings.partitions, config=more)
     _make(settings, accounts, partitions=1, config={"max.message.bytes": more["max.message.bytes"]})
+    if not listed:
+        looks = iter([True])
+        real = admin._topics_on_broker
+
+        def look(*args: Any) -> list[admin.TopicOnBroker]:
+            return [replace(row, partitions=0, replication=0) if first else row for first in [next(looks, False)] for row in real(*args)]
+
+        monkeypatch.setattr(admin, "_topics_on_broker", look)
     await create_topics(settings)
-    assert topic_config(RAW, replication=1).items() <= _config(settings, raw).items()
+    await _until_config(settings, raw, topic_config(RAW, replication=1))
     assert more.items() <= _config(settings, status).items()
     compacted = topic_config(ACCOUNTS, replication=1) | {"max.message.bytes": more["max.message.bytes"]}
-    assert compacted.items() <= _config(settings, accounts).items()
+    await _until_config(settings, accounts, compacted)
+
+
+@pytest.mark.servers
+async def test_a_longer_retention_is_given_to_topics_that_are_there(settings: Settings) -> None:
+    """Raised by the next process that says so, to the topics of messages alone; one that says less changes nothing."""
+    await create_topics(settings)
+    await create_topics(settings.model_copy(update={"raw_retention_days": 30}))
+    await create_topics(settings.model_copy(update={"raw_retention_days": 9}))
+    kept = {topic.name: _config(settings, topic.named(settings.topic_prefix))["retention.ms"] for topic in (RAW, STATUS, DEAD_LETTERS)}
+    assert kept == {RAW.name: str(30 * DAY_MS), STATUS.name: str(30 * DAY_MS), DEAD_LETTERS.name: str(35 * DAY_MS)}
 
 
 @pytest.mark.servers

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiokafka.protocol.fetch import FetchRequest
 
 from infra.kafka.admin import KafkaUnreachableError, TopicsError, create_topics
 from infra.kafka.bounded import Stretch, _taken, bounded_reader
@@ -78,6 +79,31 @@ async def test_exactly_the_stretch_is_handled_in_order(settings: Settings) -> No
     shown = GroupLog(settings, group="replay-test")
     assert {number: await shown.committed("raw", number) for number in ends} == ends
     await shown.close()
+
+
+@pytest.mark.servers
+async def test_asking_where_things_stand_fetches_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No record is fetched until one is read, and no fetch is kept open over what is not there: questions would wait behind it."""
+    await filled(settings)
+    waits_ms = []
+    async with bounded_reader(settings, group="replay-test") as reader:
+        client = reader._consumer._client
+        send = client.send
+
+        async def watched(node: int, request: Any, **options: Any) -> Any:
+            if isinstance(request, FetchRequest):
+                waits_ms.append(request._max_wait_ms)
+            return await send(node, request, **options)
+
+        monkeypatch.setattr(client, "send", watched)
+        for topic in ("raw", "sent", "raw"):
+            ends = await reader.ends(topic)
+            await reader.since(topic, 1)
+            await reader.beginnings(topic)
+        assert waits_ms == []
+        stretches = [Stretch(topic="raw", partition=number, start=0, end=end) for number, end in ends.items()]
+        assert sum([len(records) async for records in reader.read(stretches)]) == CONVERSATIONS * EACH
+        assert 0 < max(waits_ms) < 50
 
 
 @pytest.mark.servers

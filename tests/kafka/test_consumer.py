@@ -1,18 +1,24 @@
 """infra.kafka: on a real broker, records are placed as Java places them, and no rebalance, kill or pause loses or reorders one."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from infra.kafka.admin import create_topics
 from infra.kafka.consumer import LaneConsumer, LostPartitionError, Taken
+from infra.kafka.group_log import GroupLog
 from infra.kafka.producer import ProduceError, Producer, settle
 from infra.kafka.record import Record
 from infra.settings import Settings
 from schemas.ids import key_hash
 from schemas.topics import INBOUND, RAW
+from tests.reading import committed
 
 pytestmark = pytest.mark.servers
 
@@ -48,13 +54,13 @@ def fatal(error: BaseException) -> None:
     raise AssertionError(error)
 
 
-def consumer(settings: Settings, seen: Seen, *, worker: str, batch_max: int = 10) -> LaneConsumer:
+def consumer(settings: Settings, seen: Seen, *, worker: str, batch_max: int = 10, unhurried: Sequence[str] = ()) -> LaneConsumer:
     async def handle(records: Sequence[Record]) -> None:
         await asyncio.sleep(0)
         seen.add(records)
 
     own = settings.model_copy(update={"worker": worker})
-    return LaneConsumer(own, group="group", topics=[RAW, INBOUND], handle=handle, on_fatal=fatal, batch_max=batch_max)
+    return LaneConsumer(own, group="group", topics=[RAW, INBOUND], handle=handle, on_fatal=fatal, batch_max=batch_max, unhurried=unhurried)
 
 
 async def fill(producer: Producer, numbers: range, keys: int = 50) -> None:
@@ -87,13 +93,14 @@ async def test_records_are_placed_by_murmur2(settings: Settings) -> None:
         await producer.stop()
 
 
-async def test_a_second_member_takes_over_in_order(settings: Settings) -> None:
+@pytest.mark.parametrize("unhurried", [(), (RAW.name, INBOUND.name)], ids=["hurried", "unhurried"])
+async def test_a_second_member_takes_over_in_order(settings: Settings, unhurried: Sequence[str]) -> None:
     """While members come and go, every record is handled and each key's first times are in order."""
     await create_topics(settings)
     producer, seen = Producer(settings, client_id="test"), Seen()
     await producer.start()
-    first = consumer(settings, seen, worker="one")
-    second = consumer(settings, seen, worker="two")
+    first = consumer(settings, seen, worker="one", unhurried=unhurried)
+    second = consumer(settings, seen, worker="two", unhurried=unhurried)
     await first.start()
     try:
         await fill(producer, range(1000))
@@ -356,4 +363,190 @@ async def test_who_only_waits_leaves_its_record_at_a_rebalance(settings: Setting
         assert not first.leaving.is_set()
     finally:
         await asyncio.gather(first.stop(), second.stop())
+        await producer.stop()
+
+
+async def test_a_member_whose_group_routine_ended_says_so(settings: Settings) -> None:
+    """Between an old assignment and the next one nothing is fetched, so nobody else would notice that no next one comes."""
+    await create_topics(settings)
+    told: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def handle(_: Sequence[Record]) -> None:
+        return
+
+    member = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=told.set_result)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    await member.start()
+    await asyncio.wait_for(member.ready.wait(), 30)
+    member._open.clear()  # as when partitions were taken away
+    await fill(producer, range(100))
+    coordinator = member._consumer._coordinator
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended.set_exception(KafkaError("the routine ended"))
+    running, coordinator._coordination_task = coordinator._coordination_task, ended
+    error = await asyncio.wait_for(told, 30)
+    assert "the routine ended" in str(error)
+    coordinator._coordination_task = running
+    await member.stop()
+    await producer.stop()
+
+
+async def test_a_claim_that_nobody_waits_for_any_more(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no broker answers, whoever wants a claim gives up, and the record is done some other way: the claim is not made after all."""
+    await create_topics(settings)
+    member: LaneConsumer
+    given_up, done = asyncio.Event(), asyncio.Event()
+    is_away = True
+
+    async def handle(records: Sequence[Record]) -> None:
+        if records[0].value == b"0":
+            with suppress(TimeoutError):
+                await asyncio.wait_for(member.claim(records[0]), 1)
+            given_up.set()
+        elif records[0].value == b"1":
+            done.set()
+
+    failures: list[BaseException] = []
+    member = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=failures.append)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    await member.start()
+    await asyncio.wait_for(member.ready.wait(), 30)
+    commit = member._consumer.commit
+
+    async def perhaps(offsets: object) -> None:
+        if is_away:
+            raise KafkaError("no answer")
+        await commit(offsets)
+
+    monkeypatch.setattr(member._consumer, "commit", perhaps)
+    for number in range(2):
+        await producer.send(RAW.name, key=b"key", value=b"%d" % number)
+    await asyncio.wait_for(given_up.wait(), 30)
+    await asyncio.wait_for(done.wait(), 30)
+    is_away = False
+    log = GroupLog(settings, group="group")
+    number = key_hash(b"key") % settings.partitions
+    async with asyncio.timeout(30):
+        while await log.committed(RAW.name, number) < 2:
+            assert not failures
+            await asyncio.sleep(0.05)
+    assert not failures
+    await log.close()
+    await member.stop()
+    await producer.stop()
+
+
+async def test_what_is_taken_at_once_needs_no_lane(settings: Settings) -> None:
+    """What is taken on its way to a lane is never handed over, and is committed like all that was."""
+    await create_topics(settings)
+    producer, seen = Producer(settings, client_id="test"), Seen()
+    await producer.start()
+    await fill(producer, range(200), keys=2)
+    at_once: list[int] = []
+
+    def take(record: Record) -> bool:
+        if record.key == b"key-1":
+            at_once.append(int(record.value))
+        return record.key == b"key-1"
+
+    async def handle(records: Sequence[Record]) -> None:
+        seen.add(records)
+
+    member = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal, at_once=take)
+    await member.start()
+    try:
+        await seen.at_least(100)
+        while not await committed(settings, "group", RAW.name):  # noqa: ASYNC110  # the broker tells nobody of a commit
+            await asyncio.sleep(0.1)
+        assert (seen.by_key, at_once) == ({b"key-0": [*range(0, 200, 2)]}, [*range(1, 200, 2)])
+    finally:
+        await member.stop()
+        await producer.stop()
+
+
+async def test_unhurried_topics_are_read_many_at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are asked for a few times a second, in order and none twice; those of other topics come as they are written."""
+    await create_topics(settings)
+    producer, seen, came = Producer(settings, client_id="test"), Seen(), asyncio.Event()
+    await producer.start()
+
+    async def handle(records: Sequence[Record]) -> None:
+        seen.add(records)
+        if records[0].key == b"hurried":
+            came.set()
+
+    topics = [RAW, INBOUND]
+    member = LaneConsumer(settings, group="group", topics=topics, handle=handle, on_fatal=fatal, unhurried=[INBOUND.name])
+    await member.start()
+    try:
+        await asyncio.wait_for(member.ready.wait(), 30)
+        fetched: list[set[str]] = []
+        getmany = member._consumer.getmany
+
+        async def noting(**options: int) -> dict[TopicPartition, list[object]]:
+            found: dict[TopicPartition, list[object]] = await getmany(**options)
+            fetched.append({each.topic.removeprefix(settings.topic_prefix) for each in found})
+            return found
+
+        monkeypatch.setattr(member._consumer, "getmany", noting)
+        begun = time.monotonic()
+        for number in range(0, 200, 2):
+            await producer.send(INBOUND.name, key=b"unhurried", value=b"%d" % number)
+            came.clear()
+            await producer.send(RAW.name, key=b"hurried", value=b"%d" % (number + 1))
+            await asyncio.wait_for(came.wait(), 30)
+        await seen.at_least(200)
+        most = 2 + (time.monotonic() - begun) / 0.25
+        assert seen.by_key == {b"unhurried": [*range(0, 200, 2)], b"hurried": [*range(1, 200, 2)]}
+        assert sum(INBOUND.name in each for each in fetched) <= most
+    finally:
+        await member.stop()
+        await producer.stop()
+
+
+async def test_a_claim_commits_its_partition_alone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done in other partitions is committed a moment later with all the rest, however many claims are made meanwhile."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    others_done, claimed = asyncio.Event(), asyncio.Event()
+
+    async def handle(records: Sequence[Record]) -> None:
+        if records[0].partition == 3:
+            await member.claim(records[0])
+            claimed.set()
+        elif records[0].value == b"9":
+            others_done.set()
+
+    member = LaneConsumer(settings, group="group", topics=[RAW], handle=handle, on_fatal=fatal)
+    await member.start()
+    try:
+        await asyncio.wait_for(member.ready.wait(), 30)
+        commits: list[set[int]] = []
+        commit = member._consumer.commit
+
+        async def noting(offsets: dict[TopicPartition, object]) -> None:
+            commits.append({source.partition for source in offsets})
+            await commit(offsets)
+
+        member._all_due_at = asyncio.get_running_loop().time() + 600
+        await asyncio.sleep(0)
+        monkeypatch.setattr(member._consumer, "commit", noting)
+        for number in range(10):
+            await producer.send(RAW.name, key=b"other", value=b"%d" % number, partition=5)
+        await asyncio.wait_for(others_done.wait(), 30)
+        commits.clear()
+        await producer.send(RAW.name, key=b"claimed", value=b"0", partition=3)
+        await asyncio.wait_for(claimed.wait(), 30)
+        assert commits == [{3}]
+        member._all_due_at = 0.0
+        await producer.send(RAW.name, key=b"claimed", value=b"1", partition=3)
+        async with asyncio.timeout(30):
+            while len(commits) < 2:  # noqa: ASYNC110  # nobody tells of a commit
+                await asyncio.sleep(0.01)
+        assert {3, 5} <= commits[1]
+    finally:
+        await member.stop()
         await producer.stop()

@@ -1,18 +1,22 @@
-"""infra.kafka.corrections on a real broker: what was committed is not forgotten while the broker starts again."""
+"""infra.kafka.corrections on a real broker: what was committed is not forgotten while it starts again, and consumers can be stopped."""
 
 import asyncio
 import contextlib
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
-import infra.kafka  # noqa: F401  # which corrects the client
+from infra.kafka.admin import create_topics  # whose package corrects the client
 from infra.servers.kafka import KAFKA
 from infra.servers.node import start_node, stop_node
+from infra.settings import Settings
+from schemas.topics import RAW
 
 _PARTITIONS, _COMMITS, _RESTARTS = 100, 60, 2
 _ANSWERS = 100
@@ -55,3 +59,127 @@ async def test_a_broker_that_loads_its_groups_has_not_forgotten_them(tmp_path: P
         await stop_node(KAFKA, tmp_path)
         if node.child is not None:
             node.child.wait()
+
+
+@pytest.mark.servers
+async def test_stopping_while_the_broker_is_away(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetch that waits to be tried again does not cancel whoever stops the consumer, and its connections are closed."""
+    await create_topics(settings)
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False, retry_backoff_ms=5_000)
+    await consumer.start()
+    source = TopicPartition(RAW.named(settings.topic_prefix), 0)
+    consumer.assign([source])
+    consumer.seek(source, 0)
+    failed = asyncio.Event()
+
+    async def away(*_: Any, **__: Any) -> None:
+        failed.set()
+        raise KafkaConnectionError
+
+    monkeypatch.setattr(consumer._client, "send", away)
+    await asyncio.wait_for(failed.wait(), 10)
+    await asyncio.sleep(0)
+    await consumer.stop()
+    assert not any(connection.connected() for connection in consumer._client._conns.values())
+
+
+async def test_a_consumer_that_never_started() -> None:
+    """Whoever could not start it stops it all the same."""
+    consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(KafkaConnectionError):
+        await consumer.start()
+    await consumer.stop()
+
+
+@pytest.mark.servers
+async def test_stopping_just_after_an_assignment(settings: Settings) -> None:
+    """The fetcher is at that moment waiting for what it has cancelled itself, and must not take our cancellation for theirs."""
+    await create_topics(settings)
+    source = TopicPartition(RAW.named(settings.topic_prefix), 0)
+    for turns in range(40):
+        consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False, auto_offset_reset="earliest")
+        await consumer.start()
+        consumer.assign([source])
+        await consumer.position(source)
+        consumer.assign([])
+        for _ in range(turns % 10):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(consumer.stop(), 5)
+
+
+@pytest.mark.servers
+async def test_sending_on_a_connection_that_was_just_lost(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What uvloop says in that moment is an error of the connection, which is tried again, and no end of whatever was sending."""
+    await create_topics(settings)
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id="group", enable_auto_commit=False)
+    await consumer.start()
+    assert await consumer.topics()
+    connection = next(each for each in consumer._client._conns.values() if each.connected())
+
+    def closed(_: bytes) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True reading=False>; the handler is closed")
+
+    monkeypatch.setattr(connection._writer, "write", closed)
+    with pytest.raises(KafkaConnectionError):
+        connection.send(MetadataRequest([]))
+    assert not connection.connected()
+    assert await consumer.topics()
+    await consumer.stop()
+
+
+@pytest.mark.servers
+async def test_other_partitions_while_the_coordinator_is_looked_for(settings: Settings) -> None:
+    """A consumer that names its group and was given other partitions just then still watches over its coordinator."""
+    await create_topics(settings)
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=settings.topic_prefix + "by-hand", enable_auto_commit=False)
+    await consumer.start()
+    coordinator = consumer._coordinator
+    places = [TopicPartition(RAW.named(settings.topic_prefix), number) for number in range(2)]
+    try:
+        for turn in range(4):
+            consumer.assign([places[turn % 2]])
+            assert await consumer.committed(places[turn % 2]) is None
+            coordinator.coordinator_dead()
+            looking = asyncio.Event()
+            ready = coordinator._client.ready
+
+            async def found(*args: Any, looking: asyncio.Event = looking, ready: Any = ready, **options: Any) -> Any:
+                looking.set()
+                return await ready(*args, **options)
+
+            coordinator._client.ready = found
+            await asyncio.wait_for(looking.wait(), 10)
+            consumer.assign([places[(turn + 1) % 2]])
+            coordinator._client.ready = ready
+            await asyncio.wait_for(coordinator.ensure_coordinator_known(), 10)
+        await asyncio.wait({coordinator._coordination_task}, timeout=0.2)
+        assert not coordinator._coordination_task.done()
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.servers
+async def test_no_broker_is_known_for_a_moment(settings: Settings) -> None:
+    """A broker that was just away may name none; the coordinator is looked for again, and meanwhile the others have their turn."""
+    await create_topics(settings)
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=settings.topic_prefix + "by-hand", enable_auto_commit=False)
+    await consumer.start()
+    place = TopicPartition(RAW.named(settings.topic_prefix), 0)
+    try:
+        consumer.assign([place])
+        assert await consumer.committed(place) is None
+        cluster = consumer._client.cluster
+        brokers, asked = cluster.brokers, asyncio.Event()
+
+        def none() -> set[Any]:
+            asked.set()
+            return set()
+
+        cluster.brokers = none
+        consumer._coordinator.coordinator_dead()
+        await asyncio.wait_for(asked.wait(), 10)
+        cluster.brokers = brokers
+        assert await asyncio.wait_for(consumer.committed(place), 30) is None
+        assert not consumer._coordinator._coordination_task.done()
+    finally:
+        await consumer.stop()

@@ -46,6 +46,18 @@ def test_messages_are_kept_as_long_as_raw(topic: Topic) -> None:
     assert topic.retention_ms >= RAW.retention_ms >= 14 * DAY_MS
 
 
+@pytest.mark.parametrize("topic", _MESSAGE_TOPICS, ids=lambda topic: topic.name)
+@pytest.mark.parametrize(("days", "raw_days", "least_days"), [(14, 14, 14), (9, 9, 14), (30, 30, 30)])
+def test_retention_is_a_setting(topic: Topic, days: int, raw_days: int, least_days: int) -> None:
+    """[raw] is kept as long as is said, all that it leads to at least as long, and never less than by itself."""
+    assert topic.kept_ms(days) == (raw_days if topic is RAW else least_days) * DAY_MS
+
+
+def test_the_setting_is_of_messages_alone() -> None:
+    """Dead letters and tables are kept as ever."""
+    assert (DEAD_LETTERS.kept_ms(90), CONVERSATIONS_CHANGELOG.kept_ms(90)) == (35 * DAY_MS, None)
+
+
 def test_dead_letters_are_kept_longest() -> None:
     """35 days, to redrive them."""
     assert DEAD_LETTERS.retention_ms == 35 * DAY_MS

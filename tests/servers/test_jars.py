@@ -125,15 +125,17 @@ def test_no_network_is_one_sentence(tmp_path: Path) -> None:
 def test_an_interrupted_fetch_is_not_trusted(tmp_path: Path) -> None:
     """After a kill -9 in the middle of a fetch nothing counts as fetched."""
     program = (
-        "import time; from infra.servers import jars; "
-        "jars._Fetcher._download = lambda *_: (print('fetching', flush=True), time.sleep(600)); jars.fetch_jars()"
+        "import os, time; from infra.servers import jars; "
+        "jars._Fetcher._download = lambda *_: (os.write(1, b'fetching\\n'), time.sleep(600)); jars.fetch_jars()"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as fetching:
-        assert fetching.stdout
-        assert fetching.stdout.readline() == b"fetching\n"
-        fetching.kill()
+        try:
+            assert fetching.stdout
+            assert fetching.stdout.readline() == b"fetching\n"
+        finally:
+            fetching.kill()
     assert not list(tmp_path.rglob(".complete"))
     assert not list(tmp_path.rglob("*.jar"))
 
@@ -145,3 +147,10 @@ def test_a_stored_mark_names_its_list(wanted: JarList, monkeypatch: pytest.Monke
     other = JarList("kafka", "1", (Jar(_JAR.coordinate, _JAR.size, "0" * 64),))
     assert is_fetched(wanted)
     assert not is_fetched(other)
+
+
+def test_an_installation_without_a_fetcher_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image has no Java and nothing to fetch jars with: `infra up` in it is one sentence."""
+    monkeypatch.setitem(sys.modules, "jgo.config", None)
+    with pytest.raises(ServerError, match=r"^This installation is made for servers elsewhere: set OTTLA_KAFKA"):
+        jars._Fetcher(tmp_path, lambda *_: None)

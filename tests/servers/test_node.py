@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from infra import children
+from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.errors import ServerError
 from infra.servers import causes
 from infra.servers.cassandra import CASSANDRA
@@ -72,6 +74,34 @@ async def test_killed_server_starts_again_on_its_port(home: Path) -> None:
     await _stop(second, home)
     assert second.state.port == first.state.port
     assert second.state.pid != first.state.pid
+
+
+async def test_what_cassandra_acknowledged_survives_its_kill(home: Path) -> None:
+    """Killed with -9 in the middle of writes, it has after its next start every row whose write was answered."""
+    node = await _start(home, CASSANDRA)
+    assert node.child
+    settings = Settings(home=home, cassandra=node.address, _env_file=None)
+    cassandra = await Cassandra.connect(settings)
+    insert, written = "INSERT INTO @.send_platform_ids (send, platform_id) VALUES ('kept', ?)", set[str]()
+
+    async def write_on(writer: int) -> None:
+        with suppress(CassandraAwayError):
+            for number in range(10_000):
+                await cassandra.execute(insert, (f"{writer}-{number}",), timeout_s=2)
+                written.add(f"{writer}-{number}")
+                if len(written) == 1_000:
+                    os.kill(node.state.pid, signal.SIGKILL)
+
+    await asyncio.gather(*map(write_on, range(8)))
+    await cassandra.close()
+    node.child.wait()
+    again = await _start(home, CASSANDRA, keep_port=True)
+    cassandra = await Cassandra.connect(settings)
+    rows = await cassandra.execute("SELECT platform_id FROM @.send_platform_ids WHERE send = 'kept' AND platform_id > ?", ("",))
+    await cassandra.close()
+    await _stop(again, home)
+    assert len(written) >= 1_000
+    assert written <= {row["platform_id"] for row in rows}
 
 
 async def test_reused_pid_is_not_taken_for_the_server(home: Path) -> None:

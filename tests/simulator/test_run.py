@@ -77,3 +77,20 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
         ended = subprocess.run(_command(), env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "OTTLA_SIMULATOR_PORT" in ended.stderr
+
+
+def test_it_listens_elsewhere_when_told(tmp_path: Path) -> None:
+    """In a container of its own it listens on every address; here on another one of loopback's."""
+    port = free_port()
+    environment = _environment(tmp_path, OTTLA_SIMULATOR_PORT=str(port), OTTLA_SIMULATOR_HOST="127.0.0.2")
+    with subprocess.Popen(_command(), env=environment, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            assert b"simulator ready" in process.stderr.readline()
+            with socket.create_connection(("127.0.0.2", port), timeout=10):
+                pass
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), timeout=10)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0

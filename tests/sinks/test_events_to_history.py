@@ -1,5 +1,6 @@
 """The history sink on a real Cassandra: records in any order and any number give one reading."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -7,13 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from infra.cassandra.binding import Write
 from infra.cassandra.reading import read_messages
-from infra.cassandra.rows import Row
+from infra.cassandra.rows import Row, write_rows
 from infra.cassandra.session import Cassandra, CassandraAwayError
 from infra.kafka.record import Record
 from infra.retries import AwayError
 from infra.settings import Settings
 from schemas.codec import DecodeError
+from schemas.events.canary import canary_keys
 from sinks.events_to_history import History, UndecodableError, build
 from sinks.runner import sinks_by_name
 from tests.cassandra.conftest import cassandra, history_settings, tenant
@@ -151,6 +154,81 @@ async def test_rows_that_are_keys_alone_are_written_once(history: History, tenan
         ["activity"],
         ["messages"],
     ]
+
+
+def test_conversations_of_a_partition_are_written_together() -> None:
+    """Their rows converge in any order, so they need no lanes of their own; canaries, which are not written, do."""
+    history = History(Settings(_env_file=None))
+    lanes = {history.lane(talk.inbound("wamid.1", "hello", at_ms=NOON_MS)) for talk in (Talk(), Talk())}
+    assert len(lanes) == 1
+    (canary,) = canary_keys(1)
+    assert history.lane(Record("sent", 3, 5, canary.encode(), b"", [], 0)) not in lanes
+
+
+@pytest.mark.servers
+async def test_what_comes_together_is_written_in_few_requests(history: History, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty conversations' whole turns: rows that only say that something exists once, the index before any message."""
+    talks = _talks(20, tenant)
+    await history.handle([record for talk in talks for record in a_whole_talk(talk)])
+    sent: list[list[str]] = []
+    execute_batch = Cassandra.execute_batch
+
+    async def note(cassandra: Cassandra, writes: Sequence[Write]) -> None:
+        await execute_batch(cassandra, writes)
+        sent.append([write.cql.split()[2].removeprefix("@.") for write in writes])
+
+    monkeypatch.setattr(Cassandra, "execute_batch", note)
+    later = 86_400_000 // 2
+    await history.handle([talk.inbound(talk.wamid("late"), "hello again", at_ms=NOON_MS - later) for talk in talks for _ in range(2)])
+    tables = [table for request in sent for table in request]
+    assert {table: tables.count(table) for table in set(tables)} == {"activity": 40, "messages": 40}
+    assert len(sent) <= 20
+    first_message = next(number for number, request in enumerate(sent) if "messages" in request)
+    assert all("activity" not in request for request in sent[first_message:])
+
+
+@pytest.mark.servers
+async def test_lanes_write_their_index_together(history: History, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day of a tenant has eight partitions for all conversations: lanes that are filled together write each of them once."""
+    lanes = [[talk.inbound(talk.wamid(f"{number}"), "hello", at_ms=NOON_MS + number) for number in range(2)] for talk in _talks(40, tenant)]
+    written: list[list[Row]] = []
+    write_all = write_rows
+
+    async def note(cassandra: Cassandra, rows: Sequence[Row]) -> None:
+        written.append(list(rows))
+        await write_all(cassandra, rows)
+
+    monkeypatch.setattr("sinks.events_to_history.write_rows", note)
+    await asyncio.gather(*map(history.handle, lanes))
+    index = [rows for rows in written if any(row.table == "activity" for row in rows)]
+    assert [sum(row.table == "activity" for row in rows) for rows in index] == [80]
+
+
+async def test_a_row_that_is_refused_takes_no_other_lane_along(tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails together is handed over singly; then the lanes' rows are not written together, so only the bad one fails again."""
+    good, bad = _talks(2, tenant)
+    records = {talk.key: [talk.inbound(talk.wamid(f"{number}"), "hello", at_ms=NOON_MS) for number in range(2)] for talk in (good, bad)}
+
+    async def refuse(_: object, rows: Sequence[Row]) -> None:
+        await asyncio.sleep(0)
+        if any(row.columns.get("conversation") == bad.key for row in rows):
+            raise ValueError("refused")
+
+    async def connected() -> None:
+        pass
+
+    history = History(Settings(_env_file=None))
+    monkeypatch.setattr(history._cassandra, "connected", connected)
+    monkeypatch.setattr("sinks.events_to_history.write_rows", refuse)
+    together = await asyncio.gather(*(history.handle(each) for each in records.values()), return_exceptions=True)
+    assert [type(outcome) for outcome in together] == [ValueError, ValueError]
+    singly = [(talk, [record]) for talk in (good, bad) for record in records[talk.key]]
+    outcomes = await asyncio.gather(*(history.handle(each) for _, each in singly), return_exceptions=True)
+    assert [isinstance(outcome, ValueError) for outcome in outcomes] == [talk is bad for talk, _ in singly]
+
+
+def _talks(count: int, tenant: str) -> list[Talk]:
+    return [Talk(contact=f"1650557{number:04}", tenant=tenant) for number in range(count)]
 
 
 @pytest.mark.servers

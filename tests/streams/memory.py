@@ -103,13 +103,14 @@ class Log:
     def _append(self, key: bytes, value: bytes, headers: Any) -> None:
         number = key_hash(key) % PARTITIONS
         records = self.raw[number]
+        at_ms = self.clock.now_ms()
         records.append(
-            Record(topic="raw", partition=number, offset=len(records), key=key, value=value, headers=list(headers), timestamp_ms=0)
+            Record(topic="raw", partition=number, offset=len(records), key=key, value=value, headers=list(headers), timestamp_ms=at_ms)
         )
 
-    def post(self, body: bytes) -> None:
-        """Store a webhook body as the ingress does."""
-        for part in CHANNELS["whatsapp"].split(body, received_at_ms=self.clock.now_ms()):
+    def post(self, body: bytes, *, ingress_ahead_ms: int = 0) -> None:
+        """Store a webhook body as the ingress does, whose clock may be ahead."""
+        for part in CHANNELS["whatsapp"].split(body, received_at_ms=self.clock.now_ms() + ingress_ahead_ms):
             self._append(part.key.encode(), part.value, [])
 
     async def step(self, key: str = "") -> bool:

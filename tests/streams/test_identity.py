@@ -220,6 +220,14 @@ async def test_what_is_delivered_late_is_stored() -> None:
     assert decided == {"edge": fresh, "late": late, "future": fresh, "week": late, "horizon": late, "beyond": fresh, "none": fresh}
 
 
+async def test_what_is_late_is_not_said_by_a_clock_that_is_ahead() -> None:
+    """The ingress's clock stepped by a day: what its users write now is answered, the broker's clock says that it is new."""
+    log = Log()
+    log.post(message("new", phone=PHONE, at_s=log.clock.ms // 1000 - 5), ingress_ahead_ms=86_400_000)
+    await log.drain()
+    assert [(event.decision, event.reason) for event in log.inbound()] == [("answered", "")]
+
+
 @pytest.mark.parametrize(("after_ms", "is_known"), [(8 * 86_400_000, True), (8 * 86_400_000 + 1, False)])
 async def test_a_repeat_is_known_for_eight_days(after_ms: int, is_known: bool) -> None:
     """At the edge of the horizon a repeat is still passed over, though its id was sealed; after it, it may be new again."""

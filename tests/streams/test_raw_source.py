@@ -1,37 +1,23 @@
-"""streams.raw_source: what Faust's own consumer commits is what the host says, whatever Faust thinks was acknowledged."""
+"""streams.raw_source: what ended the membership in the group is told."""
 
-from collections.abc import Mapping
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from faust.types import TP
+from aiokafka.errors import KafkaError
 
 from infra.settings import Settings
 from streams.app import create_app
-from streams.raw_source import Write
 
 
-async def test_faust_commits_what_the_host_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its timer and its stop commit the host's positions and nothing of its own; what the broker refused is committed the next time."""
+async def test_a_membership_that_ended_is_told(tmp_path: Path) -> None:
+    """The routine of aiokafka ended with an error: the source says it; before Faust has started there is nothing to say."""
     app = create_app(Settings(home=tmp_path, kafka="127.0.0.1:1", cassandra="127.0.0.1:1", topic_prefix="t-", _env_file=None))
-    positions = {0: 7, 3: 12}
-
-    async def commit(write: Write) -> bool:
-        return await write(positions)
-
-    monkeypatch.setattr(app.host, "commit", commit)
-    consumer = app.consumer
-    written: list[Mapping[TP, int]] = []
-    answers = [False, True]
-
-    async def commit_offsets(offsets: Mapping[TP, int], **_: object) -> bool:
-        written.append(offsets)
-        return answers[len(written) - 1]
-
-    monkeypatch.setattr(consumer, "_commit_offsets", commit_offsets)
-    mine = TP("t-raw", 0)
-    consumer._acked[mine].append(99)  # what Faust takes for acknowledged
-    await consumer._add_gap(mine, 7, 98)
-    assert not await consumer.commit()
-    assert await consumer.commit()
-    assert written == [{TP("t-raw", 0): 7, TP("t-raw", 3): 12}] * 2
+    app.source.check()
+    routine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    app.consumer._thread._consumer = SimpleNamespace(_coordinator=SimpleNamespace(_coordination_task=routine))
+    app.source.check()
+    routine.set_exception(KafkaError("the routine ended"))
+    with pytest.raises(KafkaError, match="the routine ended"):
+        app.source.check()

@@ -54,6 +54,7 @@ def _note(journal: str, what: str, name: str, others: list[str]) -> None:
         "name": name,
         "pid": os.getpid(),
         "waits_for": others,
+        "knows": [url for url in os.environ.get("OTTLA_ROLE_URLS", "").split(",") if url],
         "worker": os.environ["OTTLA_WORKER"],
         "kafka": os.environ["OTTLA_KAFKA"],
         "cassandra": os.environ["OTTLA_CASSANDRA"],

@@ -1,13 +1,15 @@
 """`ottla up` with fake roles: `python -m tests.supervisor.fake_up JOURNAL [HABIT=ROLE...]`, settings from the environment."""
 
 import asyncio
-import dataclasses
+import signal
 import sys
+from collections.abc import Mapping
 
+from infra.children import Child, spawn
 from infra.errors import OttlaError
 from infra.settings import Settings, load_settings
 from infra.supervisor.printing import Printer
-from infra.supervisor.roles import Role, standard_roles
+from infra.supervisor.roles import Role
 from infra.supervisor.up import Up
 
 
@@ -16,17 +18,15 @@ def main() -> int:
     journal, *given = sys.argv[1:]
     habits = [habit.split("=") for habit in given]
 
-    def fakes(settings: Settings) -> list[Role]:
-        return [
-            dataclasses.replace(role, command=_command(role, journal, [habit for habit, name in habits if name == role.name]))
-            for role in standard_roles(settings)
-        ]
+    def start(role: Role, environment: Mapping[str, str], output: int) -> Child:
+        command = _command(role, journal, [habit for habit, name in habits if name == role.name])
+        return spawn(command, environment=environment, output=output, die_with_parent=signal.SIGKILL)
 
     async def nothing(_settings: Settings) -> None:
         pass
 
     try:
-        asyncio.run(Up(load_settings(), Printer(sys.stdout, colour=False), make_roles=fakes, prepare=nothing).run())
+        asyncio.run(Up(load_settings(), Printer(sys.stdout, colour=False), prepare=nothing, start=start).run())
     except OttlaError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -95,6 +95,10 @@ def test_a_restarted_ingress_waits_for_nobody(start: Start) -> None:
     first, second = (note for note in running.journal("start") if note["name"] == "ingress")
     assert first["waits_for"]
     assert not second["waits_for"]
+    # Where the figures of the others are it must know all the same, and nobody else does.
+    assert len(first["knows"]) == 2
+    assert first["knows"] == second["knows"]
+    assert not any(note["knows"] for note in running.journal("start") if note["name"] != "ingress")
     _stopped(running)
 
 

@@ -24,6 +24,9 @@ from tests.torture.history import Begun, Effect, Entry, Fault, Letter, Listed, P
 
 LOST, UNSEEN, PHANTOM, DUPLICATE, REORDER = "lost-write", "unseen", "phantom", "duplicate", "reorder"
 NONMONOTONIC, BOOKS, UNSETTLED = "nonmonotonic", "books", "unsettled"
+SETTLED_S = 10.0
+"""Within so long of its status a lost answer is to be settled, while nothing is broken."""
+
 NAMES = (LOST, UNSEEN, PHANTOM, DUPLICATE, REORDER, NONMONOTONIC, BOOKS, UNSETTLED)
 """lost-write: stored, and nothing came of it · unseen: it happened, and history does not show it · phantom: shown, sent or listed though
 nobody caused it, or gone to somebody else · duplicate: answered twice · reorder: answered after a later message · nonmonotonic: a status
@@ -68,12 +71,15 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """Sends that the platform took and whose sender did not learn it: how many a status told of, how many are settled.
 
-    Seconds are from the first status to the first reading that shows it, None where nothing was read in between.
+    Seconds are from the first status to the first reading that shows it, None where nothing was read in between; `in_time` counts those
+    within SETTLED_S of the `seen`.
     """
 
     lost_answers: int = 0
     told: int = 0
     settled: int = 0
+    seen: int = 0
+    in_time: int = 0
     p50_s: float | None = None
     max_s: float | None = None
 
@@ -116,7 +122,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             f"{books.suppressed:,} suppressed + {books.dead_lettered:,} dead-lettered + {books.parked:,} parked"
             + ("" if books.accepted == books.sum else f" - UNBALANCED, the sum is {books.sum:,}"),
             f"lost answers: {settlement.lost_answers:,}, told by a status {settlement.told:,}, settled {settlement.settled:,}"
-            + (f", after {settlement.p50_s:.1f} s (p50), {settlement.max_s:.1f} s (max)" if settlement.max_s is not None else ""),
+            + (f", after {settlement.p50_s:.1f} s (p50), {settlement.max_s:.1f} s (max)" if settlement.max_s is not None else "")
+            + f", {settlement.in_time:,} of {settlement.seen:,} within {SETTLED_S:.0f} s",
         ]
         lines += [f"fault {each.fault}: {_times(each)}" for each in self.recovery]
         lines += [f"{name}: {total:,}" for name, total in self.totals.items()]
@@ -134,6 +141,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             ),
             ("fallbacks among the answered", f"{books.fallbacks:,}"),
             ("lost answers / told by a status / settled", f"{settlement.lost_answers:,} / {settlement.told:,} / {settlement.settled:,}"),
+            (f"settled within {SETTLED_S:.0f} s of the status / seen to settle", f"{settlement.in_time:,} / {settlement.seen:,}"),
         ]
         lines = [f"| seed {self.seed} | {'clean' if self.clean else '**anomalies**'} |", "|---|---:|"]
         lines += [f"| {name} | {value} |" for name, value in cells]
@@ -435,7 +443,13 @@ class _Judge:
                 self._found(UNSETTLED, send.message.conversation.name, f"a status told that {send.id} arrived, and it is still unknown")
         times = [send.settled_at - send.told_at for send in settled if send.settled_at]
         return Settlement(
-            lost_answers=len(lost), told=len(told), settled=len(settled), p50_s=_median(times), max_s=max(times, default=None)
+            lost_answers=len(lost),
+            told=len(told),
+            settled=len(settled),
+            seen=len(times),
+            in_time=sum(each <= SETTLED_S for each in times),
+            p50_s=_median(times),
+            max_s=max(times, default=None),
         )
 
 

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from infra.children import spawn
 from infra.fault_points import VARIABLE
 from infra.kafka.admin import create_topics
 from infra.servers.cassandra import CASSANDRA
@@ -23,8 +20,10 @@ from infra.servers.plan import Plan
 from infra.servers.state import read_state
 from infra.settings import Settings
 from infra.supervisor.ready import http_status
+from infra.warm import WarmProcess, start_warm
 from tests.installation import Outside, free_port
 from tests.torture.keeper import Keeper, Say, Start
+from tests.torture.progress import GROUPS
 from tests.torture.proxy import SlowProxy
 
 READY_S = 180.0
@@ -34,12 +33,18 @@ _LOOK_AGAIN_S = 0.05
 
 @dataclass(frozen=True)
 class Worker:
-    """One process of a role: `name` is its identity, `role` what it runs, `port` where its `/readyz` is."""
+    """One process of a role: `name` is its identity, `group` the consumer group it is a member of, `port` where its `/readyz` is."""
 
     name: str
     role: str
+    group: str
     port: int
     keeper: Keeper
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group that it is a member of, if it is one of any."""
+        return (self.group,) if self.group in GROUPS else ()
 
     @property
     def ready_url(self) -> str:
@@ -55,7 +60,7 @@ class Worker:
 
 @dataclass
 class Cluster(Outside):
-    """Kafka, Cassandra, one ingress, `streams` (of at most four) and `sinks` workers; an async context manager.
+    """Kafka, Cassandra, one ingress, `streams` (of at most four) workers and `sinks` of each sink; an async context manager.
 
     Every worker reaches Cassandra through `cassandra_proxy`. `environment` goes to the roles on top of ours; `say` is told what dies;
     `block_s` is how long SIGUSR2 blocks a worker's event loop.
@@ -86,6 +91,10 @@ class Cluster(Outside):
     def of_role(self, role: str) -> list[Worker]:
         """Return the workers of a role that are to run now."""
         return [worker for worker in self.workers.values() if worker.role == role and worker.keeper.is_wanted]
+
+    def beside(self, worker: Worker) -> list[Worker]:
+        """Return the workers that take over what another one had."""
+        return [each for each in self.of_role(worker.role) if each.group == worker.group and each is not worker]
 
     def wanted(self) -> list[Worker]:
         """Return the workers to start with: all but the streams workers that join and leave."""
@@ -138,10 +147,15 @@ class Cluster(Outside):
         self._stack.push_async_callback(self.finish)
 
     def _make_workers(self) -> list[Worker]:
-        names = ["ingress-1", *(f"streams-{n + 1}" for n in range(STREAMS_MAX)), *(f"sinks-{n + 1}" for n in range(self.sinks))]
-        return [self._worker(name, name.partition("-")[0]) for name in names]
+        streams = [self._worker("streams", number + 1, "streams") for number in range(STREAMS_MAX)]
+        # Apart, as deployments run them: what history catches up with is not in the sender's way.
+        of_sinks = (("sender",), ("history", "dead-letters"))
+        sinks = [self._worker("sinks", number + 1, *names) for names in of_sinks for number in range(self.sinks)]
+        return [self._worker("ingress", 1, "ingress"), *streams, *sinks]
 
-    def _worker(self, name: str, role: str) -> Worker:
+    def _worker(self, role: str, number: int, *names: str) -> Worker:
+        name = f"{names[0]}-{number}"
+        words = ("run", role, *(names if role == "sinks" else ()))
         port = self.port if role == "ingress" else free_port()
         environment = {
             **self.role_environment(name, port),
@@ -149,14 +163,13 @@ class Cluster(Outside):
             VARIABLE: f"file={self._words(name)} block={self.block_s}",
             **self.environment,
         }
-        command = (sys.executable, "-m", "infra", "run", role)
         path = self.settings.home / "logs" / f"{name}.log"
 
-        async def start() -> subprocess.Popen[bytes]:
+        async def start() -> WarmProcess:
             with path.open("ab") as log:
-                return spawn(command, environment=environment, output=log, die_with_parent=signal.SIGKILL, folder=self.settings.home)
+                return await asyncio.to_thread(start_warm, words, environment=environment, output=log.fileno(), folder=self.settings.home)
 
-        return Worker(name, role, port, self._kept(name, start))
+        return Worker(name, role, names[0], port, self._kept(name, start))
 
 
 def run_settings(home: Path) -> Settings:

@@ -14,6 +14,7 @@ from functools import partial
 
 from infra.simulator.faults import Fault as Simulated
 from infra.simulator.faults import Faults
+from schemas.groups import SESSION_S
 from tests.torture.cluster import STREAMS_MAX, Cluster, Worker
 from tests.torture.history import Entry, Fault, HistoryWriter, Stored
 from tests.torture.keeper import Keeper, Say
@@ -22,12 +23,10 @@ from tests.torture.progress import GROUPS, Recovery
 RESTARTED_S, TAKEN_OVER_S, SERVER_BACK_S = 6.0, 15.0, 20.0
 """Within how many seconds a role must work again: restarted at once, its partitions taken over by others, after the broker is back."""
 
-SESSION_S = 6.0
 _GIVEN_UP_S = 120.0
 _ENDED_S = 20.0
 _DAY_S = 86_400.0
 _JOINS_S = (2.0, 5.0)
-_ALL = tuple(group for groups in GROUPS.values() for group in groups)
 _LOOK_AGAIN_S = 0.05
 
 
@@ -130,7 +129,7 @@ class Ground:
 
     async def affected(self, worker: Worker) -> dict[str, set[int]]:
         """Return the partitions that a worker owns now, by group."""
-        return await self.recovery.affected(GROUPS.get(worker.role, ()), [worker.name])
+        return await self.recovery.affected(worker.groups, [worker.name])
 
     def everything(self, groups: Iterable[str]) -> dict[str, set[int]]:
         """Return all partitions of these groups."""
@@ -186,7 +185,7 @@ async def _stall(ground: Ground, worker: Worker, name: str, seconds: float, sign
     with ground.told(name, worker.name):
         begun_at = time.time()
         await worker.keeper.send(begin)
-        if worker.role != "ingress" and seconds > SESSION_S and len(ground.cluster.of_role(worker.role)) > 1:
+        if worker.role != "ingress" and seconds > SESSION_S and ground.cluster.beside(worker):
             ground.note(f"takeover {worker.role}", worker.name, "begin")
             took_s, _ = await asyncio.gather(ground.works_again(worker, affected, begun_at=lambda: begun_at), asyncio.sleep(seconds))
             ground.judge(f"takeover {worker.role}", worker.name, took_s, TAKEN_OVER_S)
@@ -195,7 +194,7 @@ async def _stall(ground: Ground, worker: Worker, name: str, seconds: float, sign
         if end is not None:
             await worker.keeper.send(end)
     ended_at = time.time()
-    took_s = await ground.works_again(worker, ground.everything(GROUPS.get(worker.role, ())), begun_at=lambda: ended_at)
+    took_s = await ground.works_again(worker, ground.everything(worker.groups), begun_at=lambda: ended_at)
     ground.judge(name, worker.name, took_s, TAKEN_OVER_S)
     await worker.ready()
 
@@ -228,7 +227,7 @@ async def join_and_leave(ground: Ground) -> None:
         for worker in spare:
             await _leave(worker)
     ended_at = time.time()
-    everything = ground.everything(GROUPS["streams"])
+    everything = ground.everything(["streams"])
     took_s = await ground.recovery.progressed(everything, begun_at=lambda: ended_at, timeout_s=_GIVEN_UP_S)
     ground.judge("join and leave", "streams", took_s, TAKEN_OVER_S)
 
@@ -275,7 +274,7 @@ async def _server_fault(ground: Ground, server: str, name: str) -> AsyncIterator
     with ground.told(name, server):
         yield
     ended_at = time.time()
-    groups = _ALL if server == "kafka" else ("history",)
+    groups = GROUPS if server == "kafka" else ("history",)
     took_s = await ground.recovery.progressed(ground.everything(groups), begun_at=lambda: ended_at, timeout_s=_GIVEN_UP_S)
     if server == "kafka":
         took_s |= await ground.stored_after(lambda: ended_at)

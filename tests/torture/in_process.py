@@ -44,6 +44,7 @@ _PARTITIONS = 12
 _KEY_BYTES_MAX = 1 << 16
 _HOPS_MAX = 5  # of one item: asked, answered, delivered, and what other keys are told
 _BIGINT = range(-(1 << 63), 1 << 63)
+_SCOPE = {"type": "http", "method": "POST", "path": "/webhooks/whatsapp", "query_string": b"", "server": ("127.0.0.1", 8000)}
 SECONDS_MAX = 10.0
 """What one body may cost of a processor, in seconds, on a busy machine; 4 MiB of hostile JSON take two or three."""
 
@@ -167,7 +168,7 @@ class InProcess:
         async def receive() -> Message:
             return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
 
-        response = await self._webhook.receive(Request({"type": "http", "method": "POST", "headers": headers}, receive))
+        response = await self._webhook.receive(Request({**_SCOPE, "headers": headers}, receive))
         return response.status_code
 
     async def _part(self, part: Record, body: bytes) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Awaitable, Callable
 
@@ -15,7 +14,7 @@ RESTART_S = 0.5
 """Between the death of a process and its next start: what `ottla up` waits after a first death; here every death is meant."""
 
 Say = Callable[[str], None]
-Start = Callable[[], Awaitable[subprocess.Popen[bytes]]]
+Start = Callable[[], Awaitable[children.Child]]
 
 
 class Keeper:
@@ -27,7 +26,7 @@ class Keeper:
         self.starts = 0
         self._start, self._say = start, say
         self._wanted, self._running = asyncio.Event(), asyncio.Event()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: children.Child | None = None
         self._end_is_meant = False
         self._task = asyncio.create_task(self._keep(), name=f"keep {name}")
 

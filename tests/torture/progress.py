@@ -14,8 +14,8 @@ from infra.simulator.books import Arrival
 from schemas.groups import GROUPS as TOPIC_GROUPS
 from schemas.ids import conversation_key, key_hash
 
-GROUPS = {"streams": ("streams",), "sinks": ("sender", "history")}
-"""The consumer groups of each role."""
+GROUPS = ("streams", "sender", "history")
+"""The consumer groups that must make progress."""
 
 _ASK_S = 3.0
 _PATIENCE_S = 60.0

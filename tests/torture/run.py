@@ -198,6 +198,7 @@ async def _do(seed: int, profile: Profile, home: Path, history: RunHistory, scre
         cluster.platform.books.watchers.append(sends.saw)
         with Play(load, outside=cluster, writer=history) as play:
             playing = asyncio.create_task(play.run())
+            playing.add_done_callback(_noted)
             ground = Ground(
                 cluster=cluster,
                 history=history,
@@ -221,6 +222,12 @@ async def _do(seed: int, profile: Profile, home: Path, history: RunHistory, scre
             screen.say("final readings")
             came_to_rest &= await write_final(cluster, play.conversations, history)
     return came_to_rest, ground.recovered
+
+
+def _noted(playing: asyncio.Task[None]) -> None:
+    """Keep the end of a load that nobody waits for any more, because the run was stopped, off the terminal."""
+    if not playing.cancelled():
+        playing.exception()
 
 
 @dataclass

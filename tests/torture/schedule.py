@@ -26,7 +26,7 @@ from tests.torture.faults import (
 
 # What a worker or server needs to work again, about: the load is spread over the sum.
 _RECOVERY_S = 8.0
-_WORKERS = 5
+_WORKERS = 7
 _ROLES = ("ingress", "streams", "sinks")
 
 Act = Callable[[Ground], Awaitable[None]]

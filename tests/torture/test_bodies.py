@@ -1,4 +1,7 @@
-"""20,000 generated and mutated bodies: never 5xx, no crash, memory flat, and an ordinary message is answered afterwards."""
+"""20,000 generated and mutated bodies: never 5xx, no crash, memory flat, and an ordinary message is answered afterwards.
+
+A fifth of them go to a real ingress, and from there through real streams; the others through their code in this process.
+"""
 
 import secrets
 from collections.abc import Iterator
@@ -22,7 +25,8 @@ from tests.torture.in_process import InProcess
 from tests.torture.mutants import body_of
 from tests.torture.over_http import GROWTH_BYTES_MAX, post_all
 
-COUNT = 20_000
+COUNT, POSTED = 20_000, 4_000
+SEED = secrets.randbelow(1 << 32)
 PHONE = "15550009999"
 
 
@@ -43,8 +47,9 @@ def test_a_body_of_a_seed_is_always_the_same() -> None:
 
 def test_all_that_can_become_of_a_body_does() -> None:
     """The bodies are no mere noise: every way through the code is gone, and none of them breaks a promise."""
-    chunk = take_chunk(secrets.randbelow(1 << 32), 0, 2_000)
-    assert chunk.failures == []
+    print(f"seed {SEED}")  # noqa: T201  # a failing run names it
+    chunk = take_chunk(SEED, POSTED, COUNT - POSTED)
+    assert not chunk.failures, f"see {keep(SEED, chunk.failures)}"
     assert set(chunk.results) >= {"400", "dead-letter", "stored", "duplicate", "status", "answered"}
 
 
@@ -80,16 +85,14 @@ def test_a_process_that_dies_is_told_with_its_bodies(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(500)
 async def test_a_real_ingress_takes_them_and_goes_on(settings: Settings) -> None:
     """Every answer is the one it must be, the processes live on in the same memory, and the next ordinary message is answered."""
-    seed = secrets.randbelow(1 << 32)
-    print(f"seed {seed}")  # noqa: T201  # a failing run names it
+    print(f"seed {SEED}")  # noqa: T201  # a failing run names it
     async with Installation(settings, roles=("ingress", "streams")) as installation:
-        posted = await post_all(installation, seed=seed, count=COUNT, progress=lambda _: None)
-        assert not posted.failures, f"see {keep(seed, posted.failures)}"
-        assert posted.answers.total() == COUNT
-        assert set(posted.answers) == {200, 400, 401, 413}
+        posted = await post_all(installation, seed=SEED, count=POSTED, progress=lambda _: None)
+        assert not posted.failures, f"see {keep(SEED, posted.failures)}"
+        assert posted.answers.total() == POSTED
+        assert {200, 400, 401} <= set(posted.answers) <= {200, 400, 401, 413}  # one in twenty thousand is too large
         assert posted.growth_bytes < GROWTH_BYTES_MAX
         body = text_body(account=ACCOUNT, phone=PHONE, texts=[("wamid.ordinary", "hello")], at_s=1)
         assert await installation.post(body) == 200
@@ -97,7 +100,7 @@ async def test_a_real_ingress_takes_them_and_goes_on(settings: Settings) -> None
         def answered(found: list[Any]) -> bool:
             return any(decode(record.value, OutboundEvent).to == PHONE for record in found)
 
-        await wait_for_records(settings, "outbound-high", answered, timeout_s=300)
+        await wait_for_records(settings, "outbound-high", answered, timeout_s=180)
         for role in installation.running.values():
             assert role.process is not None
             assert role.process.poll() is None

@@ -312,6 +312,7 @@ def test_a_right_history_is_clean() -> None:
     assert report.books.dead_lettered == sum(message.answer == "dead-letter" for message in messages) > 0
     assert report.settlement.lost_answers == report.settlement.told == report.settlement.settled > 0
     assert report.settlement.max_s is not None
+    assert report.settlement.seen >= report.settlement.in_time > 0
     assert [(each.fault, each.begun, each.recovered) for each in report.recovery] == [("kill", 1, 1)]
     assert report.recovery[0].p50_s == report.recovery[0].max_s
 

@@ -77,7 +77,7 @@ async def test_closing_kills_also_what_is_paused(keeper: Keeper) -> None:
     await keeper.send(signal.SIGSTOP)
     await keeper.close()
     assert keeper._child is not None
-    assert keeper._child.returncode == -signal.SIGKILL
+    assert keeper._child.poll() == -signal.SIGKILL
 
 
 async def test_the_proxy_passes_on_and_can_be_slow() -> None:

@@ -27,11 +27,23 @@ function put(list, element, isFirst) {
   if (known && known.dataset.v === element.dataset.v) return;
   const box = known && known.querySelector("input[type=checkbox]:checked");
   if (box) element.querySelector("input[type=checkbox]").checked = true;
+  if (known && known.dataset.order === element.dataset.order) {
+    // In its place, and what was open or had the focus still has.
+    const at = [...known.querySelectorAll("a, button, summary")].indexOf(document.activeElement);
+    element.classList.toggle("here", known.classList.contains("here"));
+    const folds = [...known.querySelectorAll("details")].map((each) => each.open);
+    element.querySelectorAll("details").forEach((each, number) => { each.open = folds[number] ?? each.open; });
+    known.replaceWith(element);
+    if (at >= 0) element.querySelectorAll("a, button, summary")[at]?.focus({ preventScroll: true });
+    if (!isFirst && !("calm" in element.dataset)) element.classList.add("new");
+    if (globalThis.htmx) htmx.process(element);
+    return;
+  }
   if (known) known.remove();
   const isUp = list.dataset.list === "up";
   const next = [...list.children].find((each) => (isUp ? each.dataset.order > element.dataset.order : each.dataset.order < element.dataset.order));
   list.insertBefore(element, next || null);
-  if (!isFirst) element.classList.add("new");
+  if (!isFirst && !("calm" in element.dataset)) element.classList.add("new");
   if (globalThis.htmx) htmx.process(element);
 }
 

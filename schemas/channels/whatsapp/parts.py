@@ -112,8 +112,7 @@ class Parts:
 
     def _opened(self, topic: str, account: str, contact: str, partition_hash: int | None) -> OpenPart:
         key = conversation_key(channel=PREFIX, account=account, contact=contact)
-        if not account or len(account) > _ACCOUNT_LENGTH_MAX:
-            account = key.split(":")[1]
+        account = account_of(account, key)
         self._repeat(_PART_BYTES + len(key) + len(account))
         return OpenPart(topic=topic, key=key, account=account, partition_hash=partition_hash)
 
@@ -146,16 +145,30 @@ class Parts:
 
     def close(self, *, received_at_ms: int) -> list[Part]:
         """Return the parts; OversizeError if one outgrows its record."""
-        parts = []
-        for part in self._open.values():
-            event = WebhookPart(
-                channel=CHANNEL, account=part.account, conversation=part.key, received_at=received_at_ms, changes=part.changes
+        return [
+            part_of(
+                topic=part.topic,
+                key=part.key,
+                account=part.account,
+                partition_hash=part.partition_hash,
+                received_at_ms=received_at_ms,
+                changes=part.changes,
             )
-            value = encode(event)
-            if len(value) > _VALUE_BYTES_MAX:
-                raise OversizeError("a part of it outgrows its record")
-            parts.append(Part(topic=part.topic, key=part.key, value=value, partition_hash=part.partition_hash))
-        return parts
+            for part in self._open.values()
+        ]
+
+
+def account_of(account: str, key: str) -> str:
+    """Return an account as a part names it: as its key does where there is none, or where it is too long to be one."""
+    return account if account and len(account) <= _ACCOUNT_LENGTH_MAX else key.split(":")[1]
+
+
+def part_of(*, topic: str, key: str, account: str, partition_hash: int | None, received_at_ms: int, changes: list[Change]) -> Part:
+    """Return the part with these changes; OversizeError if it outgrows its record."""
+    value = encode(WebhookPart(channel=CHANNEL, account=account, conversation=key, received_at=received_at_ms, changes=changes))
+    if len(value) > _VALUE_BYTES_MAX:
+        raise OversizeError("a part of it outgrows its record")
+    return Part(topic=topic, key=key, value=value, partition_hash=partition_hash)
 
 
 def contact_names(tree: Any) -> set[str]:

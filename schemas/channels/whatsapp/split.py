@@ -3,9 +3,10 @@
 import msgspec
 
 from schemas.channels.base import Part
-from schemas.channels.whatsapp.json_text import UnreadableError, is_readable, text_of, tree_of
+from schemas.channels.whatsapp.json_text import UnreadableError, is_readable, plain_tree_of, text_of, tree_of
 from schemas.channels.whatsapp.mend import mend
 from schemas.channels.whatsapp.parts import PREFIX, OversizeError
+from schemas.channels.whatsapp.usual import usual_part
 from schemas.channels.whatsapp.walk import walk
 from schemas.ids import conversation_key
 from schemas.topics import RAW
@@ -18,9 +19,13 @@ def split(body: bytes, *, received_at_ms: int) -> list[Part]:
     """
     text = text_of(body)
     try:
+        usual = usual_part(plain_tree_of(body), body, received_at_ms=received_at_ms)
+        if usual is not None:
+            return [usual]
         tree = tree_of(text)
         if isinstance(tree, dict):
-            return walk(tree, msgspec.Raw(body)).close(received_at_ms=received_at_ms)
+            usual = usual_part(tree, body, received_at_ms=received_at_ms)
+            return [usual] if usual is not None else walk(tree, msgspec.Raw(body)).close(received_at_ms=received_at_ms)
     except OversizeError:
         pass
     except (UnreadableError, msgspec.DecodeError, RecursionError):

@@ -31,6 +31,8 @@ _DESCRIBES_VALUE = frozenset({"messaging_product", "metadata", "contacts"})
 _MESSAGES_FIELDS = frozenset({"", "messages"})
 _HISTORY_FIELD = "history"
 _SECONDS_DIGITS_MAX = 13
+SECONDS_MAX = 10**_SECONDS_DIGITS_MAX - 1
+"""The latest time of an entry that counts, seconds since 1970."""
 
 _Members = dict[str, msgspec.Raw]
 
@@ -136,7 +138,7 @@ class _Walk:
             kind=kind,
             contact=CONTACT_OF[kind](item.tree),
             context=context,
-            partition_hash=_partition_hash(item.tree) if kind == "status" else None,
+            partition_hash=partition_hash(item.tree) if kind == "status" else None,
             names=names_of(item.tree),
         )
 
@@ -200,7 +202,8 @@ def _kinds(field: str, value: dict[str, Any]) -> dict[str, str]:
     return kinds if any(kind and name != "errors" for name, kind in kinds.items()) else {}
 
 
-def _partition_hash(status: dict[str, Any]) -> int | None:
+def partition_hash(status: dict[str, Any]) -> int | None:
+    """Return the key hash in a status's callback data; None if they are not ours."""
     data = status.get("biz_opaque_callback_data")
     ours = read_callback_data(data) if isinstance(data, str) else None
     return ours[1] if ours else None

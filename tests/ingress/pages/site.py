@@ -18,6 +18,7 @@ from infra.settings import Settings
 from ingress.app import PAGES, _http_error
 from ingress.auth import RequireKey
 from ingress.pages.access import PageAccess, is_page
+from ingress.pages.counts import Counter
 from ingress.pages.events import FOLLOWED
 from ingress.pages.live import Turns
 from schemas.events.config import Tenant
@@ -51,6 +52,7 @@ def site(cassandra: object = None, *, tenant: str = "acme", settings: Settings |
         "follower": Follower(settings, FOLLOWED),
         "streams": set(),
         "turns": Turns(),
+        "counter": Counter(),
         "is_leaving": lambda: False,
     }
     for name, value in (given | state).items():

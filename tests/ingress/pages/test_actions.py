@@ -19,7 +19,7 @@ from tests.driver import ACCOUNT
 from tests.ingress.pages.site import form_token
 from tests.installation import Installation
 from tests.reading import records
-from tests.test_dead_letters import QUICK, Poison, sent_texts
+from tests.test_dead_letters import Poison, sent_texts
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 
@@ -61,7 +61,7 @@ def forms_of(page: str) -> list[dict[str, list[str]]]:
 
 async def test_failures_are_redriven_and_unknown_sends_sent_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """First it is shown and nothing is done; then it is done, once, and written down; a tenant finds none of it."""
-    async with Installation(settings, environment=QUICK | {"OTTLA_UNKNOWN_WAIT": "0.5"}) as installation, logged_in(installation) as client:
+    async with Installation(settings, environment={"OTTLA_UNKNOWN_WAIT": "0.5"}) as installation, logged_in(installation) as client:
         poison = Poison(installation.model, monkeypatch)
         for phone in PHONES:
             assert await installation.post(body(phone, "poison")) == 200

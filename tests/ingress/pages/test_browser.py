@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from infra.settings import Settings
 from tests.ingress.pages.test_actions import body
 from tests.installation import Installation
-from tests.test_dead_letters import QUICK, Poison, sent_texts
+from tests.test_dead_letters import Poison, sent_texts
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -28,6 +28,7 @@ PHONES = ("15550007771", "15550007772", "15550007773")
 SHOTS = Path(__file__).parents[2] / "artifacts" / "pages"
 CLICKS_MAX = 4
 HOSTILE = "<img src=x onerror=alert(1)> \u202egnp.exe <script>alert(2)</script>"
+EDGES = ["webhooks", "raw", "outbound", "sent", "status", "ledger", "inbound, outbound, sent, status", "dead-letters"]
 _QUIET = ("gpu", "quic", "background-networking", "component-update", "sync")
 _ARGUMENTS = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{each}" for each in _QUIET)]
 
@@ -82,7 +83,7 @@ async def operator(browser: Browser, installation: Installation, *, scripts: boo
 async def test_questions_of_an_operator(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Why a customer got no answer, and the failures once more, in at most four clicks each; and nothing that a browser complains of."""
     expect.set_options(timeout=30_000)
-    async with Installation(settings, environment=QUICK) as installation, chromium() as browser:
+    async with Installation(settings) as installation, chromium() as browser:
         poison = Poison(installation.model, monkeypatch)
         for phone in PHONES[:2]:
             assert await installation.post(body(phone, "poison")) == 200
@@ -121,6 +122,23 @@ async def test_questions_of_an_operator(settings: Settings, monkeypatch: pytest.
         assert sent_texts(installation, PHONES[0])[-1] == "echo: poison"
 
 
+async def see_a_topic(watching: Operator, installation: Installation) -> None:
+    """See what is in a topic, and what comes into it, up to the record as it is."""
+    await watching.click("Topics")
+    await watching.click("inbound")
+    await expect(watching.page.locator("#k-partitions tbody tr")).to_have_count(installation.settings.partitions)
+    hostile = watching.page.locator(".record", has_text="answered text").locator(".says")
+    await expect(hostile.first).to_contain_text("<img src=x onerror=alert(1)> \\u202egnp.exe")
+    await expect(watching.page.locator("[data-live-mark]")).to_have_text("live")
+    assert await installation.post(body(PHONES[0], "a record")) == 200
+    come = watching.page.locator(".record", has_text='answered text "a record"')
+    await come.locator("summary").click()
+    await expect(come.locator("pre")).to_contain_text('"decision": "answered"')
+    await watching.shot("topic-live")
+    await come.get_by_role("link", name="The record as it is").click()
+    await expect(watching.page.locator(".says")).to_contain_text('answered text "a record"')
+
+
 async def test_an_open_page_goes_on_by_itself(settings: Settings) -> None:
     """What comes is on the list and in the thread soon, harmless; lists go by keyboard; without scripts all can be read."""
     expect.set_options(timeout=30_000)
@@ -128,6 +146,12 @@ async def test_an_open_page_goes_on_by_itself(settings: Settings) -> None:
     async with Installation(settings) as installation, chromium() as browser:
         async with operator(browser, installation) as watching:
             page = watching.page
+            await expect(page.locator("#o-verdicts li")).to_have_count(5)
+            await expect(page.locator("#o-flow .edge code")).to_have_text(EDGES)
+            await watching.shot("overview")
+            await watching.click("Topics")
+            await expect(page.locator("#k-raw .group-line")).to_contain_text("streams")
+            await watching.shot("topics")
             await watching.click("Conversations")
             await expect(page.locator("[data-empty]")).to_contain_text("ottla trigger text")
             await expect(page.locator("[data-live-mark]")).to_have_text("live")
@@ -147,8 +171,10 @@ async def test_an_open_page_goes_on_by_itself(settings: Settings) -> None:
             await expect(page.locator(".bubble.out .ticks.read")).to_have_count(2)
             await watching.shot("thread-live")
             assert took_s < 5
+            await see_a_topic(watching, installation)
             assert watching.complaints == []
         async with operator(browser, installation, scripts=False, phone=True) as reading:
+            await reading.shot("overview-phone-no-scripts")
             await reading.click("Conversations")
             await reading.click(f"+{phone}")
             await expect(reading.page.locator(".bubble")).to_have_count(4)

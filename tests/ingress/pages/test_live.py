@@ -69,31 +69,68 @@ def test_when_it_is_looked() -> None:
     assert sum(look <= 1.0 for look in looks) >= 3
 
 
+def test_what_is_written_all_the_time_is_looked_at_less_often() -> None:
+    """Within half a second all the same, so that it is shown within one; and soon again when it is quiet."""
+    schedule = Schedule(0.0)
+    now, looks = 100.0, []
+    while now < 110.0:
+        now += 0.02
+        schedule.told(now)
+        if now >= schedule.next_at():
+            schedule.looked(now)
+            looks.append(now)
+    assert 18 <= len(looks) <= 26
+    assert all(later - sooner < 0.5 for sooner, later in itertools.pairwise(looks))
+    schedule.told(now + 30)
+    assert schedule.next_at() < now + 30.1
+
+
 def test_versions_are_of_what_is_shown() -> None:
     """The same for the same, another for anything else."""
     assert version_of(["a", 1]) == version_of(["a", 1]) != version_of(["a", 2])
 
 
-async def test_many_pages_take_turns() -> None:
-    """However many look at once, they leave most of the time to others; one that fails gives its turn back."""
-    turns, loop = Turns(), asyncio.get_running_loop()
-    under_way = most = 0
+class Reading:
+    """What pages read: it takes 10 ms; `most` is how many were reading at once."""
 
-    async def read() -> list[Item]:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
+    def __init__(self) -> None:
+        self._under_way = 0
+        self.most = 0
+
+    async def read(self) -> list[Item]:
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
         await asyncio.sleep(0.01)
-        under_way -= 1
+        self._under_way -= 1
         return []
 
-    async def fail() -> list[Item]:
-        raise CassandraAwayError("away")
 
+async def fail() -> list[Item]:
+    raise CassandraAwayError("away")
+
+
+async def test_many_pages_take_turns() -> None:
+    """However many look at once, they leave most of the time to others; one that fails gives its turn back."""
+    turns, reading, loop = Turns(credit_s=0.0), Reading(), asyncio.get_running_loop()
     with pytest.raises(CassandraAwayError):
         await turns.take(fail)
     begun = loop.time()
-    await asyncio.gather(*(turns.take(read) for _ in range(6)))
-    assert most == 2
-    # Three rounds with two rests between them, of five times what was worked.
-    assert loop.time() - begun >= 3 * 0.01 + 2 * 0.05
+    await asyncio.gather(*(turns.take(reading.read) for _ in range(6)))
+    assert reading.most == 2
+    # Three rounds of two; before the last one the other two are paid for.
+    assert loop.time() - begun >= 2 * 2 * 3 * 0.01 + 0.01
+
+
+async def test_a_few_pages_do_not_wait() -> None:
+    """What was just read is paid for later: who looks again because history was not there yet is not held up by that."""
+    turns, reading, loop = Turns(credit_s=60.0), Reading(), asyncio.get_running_loop()
+    begun = loop.time()
+    for _ in range(20):
+        await turns.take(reading.read)
+    assert loop.time() - begun < 20 * 3 * 0.01
+    held_up = Turns(credit_s=0.1)
+    begun = loop.time()
+    for _ in range(20):
+        await held_up.take(reading.read)
+    # All but the last are paid for, less what there is on credit.
+    assert loop.time() - begun >= 19 * 3 * 0.01 + 0.01 - 0.1

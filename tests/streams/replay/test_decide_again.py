@@ -53,6 +53,8 @@ async def test_unchanged_code_gives_the_same(tmp_path: Path, crash_share: float)
         assert [item for item in compared if item.verdict != "same"] == []
         assert (summary.on_their_way, summary.elsewhere) == (0, 0)
         assert {item.cause for item in compared} == {event.id for event in run.inbound()}
+        again, _ = await Again(run, tmp_path).compared()
+        assert again == summary
         assert sum(item.was is not None and item.was.reason == "late" for item in compared) == len(PEOPLE)
         failed += sum(item.was is not None and item.was.text == DEFAULT_FALLBACK for item in compared)
     assert failed > 0

@@ -178,6 +178,7 @@ async def test_unchanged_code_decides_the_same_and_another_agent_sends_nothing(s
         assert "other: one" in page.read_text()
         assert {prompt.model for prompt in list(installation.model.prompts)[-answers:]} == {"other-model"}
 
+        assert len({same["digest"], changed["digest"]}) == 2
         again = await summary_of(settings, Wish(resume=changed["id"]))
         assert (again.id, again.answers) == (changed["id"], changed["answers"])
         one = await summary_of(settings, Wish(since="-1h", conversation=PHONE))
@@ -186,7 +187,7 @@ async def test_unchanged_code_decides_the_same_and_another_agent_sends_nothing(s
         at, offset = place["partition"], place["offset"]
         two = await summary_of(settings, Wish(since=f"{at}/{offset}", until=f"{at}/{offset + 1}"))
         assert (two.compared, two.all_same) == (2, True)
-        await killed_paused_and_gone_on_with(installation, agent, answers)
+        await killed_paused_and_gone_on_with(installation, agent, answers, changed["digest"])
         none = await asyncio.to_thread(ottla, installation, "replay", "--from", "-1h", "--tenant", "nobody")
         assert (none.returncode, none.stderr.count("\n")) == (3, 1)
 
@@ -195,7 +196,7 @@ async def test_unchanged_code_decides_the_same_and_another_agent_sends_nothing(s
         assert installation.platform.books.duplicates() == {}
 
 
-async def killed_paused_and_gone_on_with(installation: Installation, agent: Path, answers: int) -> None:
+async def killed_paused_and_gone_on_with(installation: Installation, agent: Path, answers: int, digest: str) -> None:
     """Kill a replay with -9 while another agent answers, go on with it, pause it, go on again: nothing that was answered is asked again."""
     model, environment = installation.model, environment_of(installation)
     model.delay_s = 1.0
@@ -215,6 +216,7 @@ async def killed_paused_and_gone_on_with(installation: Installation, agent: Path
     assert f"--resume {name}" in told.decode()
     model.delay_s = 0.0
     gone_on = await replay(installation, "--resume", name)
+    assert gone_on["digest"] == digest
     assert gone_on["answers"] == {"same": 0, "changed": answers, "missing": 0, "new": 0}
     # What was under way when it was killed, and when it was paused, was asked twice.
     assert len(model.prompts) <= answers + 16

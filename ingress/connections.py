@@ -1,0 +1,135 @@
+"""Connections of the ingress, bounded: in the time and size of a request's head, and in their number. uvicorn bounds none of them.
+
+A connection waits for its client (for a head, or for the rest of a body) or is being answered. Those that wait are closed when there are
+too many, the one first that has waited for longest: a client that says nothing never keeps out one that does.
+"""
+
+import asyncio
+import resource
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_DEADLINE_S = 10.0
+"""From the connection, or from the first byte after the request before, to the end of the head."""
+
+HEAD_BYTES_MAX = 64 * 1024
+"""Also of what may follow the chunks of a body."""
+
+HEADERS_MAX = 100
+CONNECTIONS_MAX = 4_096
+# For what is no connection of a client: to Kafka, Cassandra and the roles, logs, stores.
+_OTHER_FILES = 256
+
+
+class TooManyHeadersError(Exception):
+    """A head with more lines than any client sends; uvicorn answers 400."""
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, with the bounds."""
+
+    connections_max: ClassVar[int] = CONNECTIONS_MAX
+    _waiting: ClassVar[dict["Connection", None]] = {}  # the one first that has waited for longest
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._is_in_head = False
+        self._kept_bytes = 0  # that came since the parser last handed something on: of a head, or of what may follow a body
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Make room for it if there are too many."""
+        super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn narrows it
+        self._waiting[self] = None
+        self._set_deadline()
+        if len(self.connections) > self.connections_max:
+            longest = next(iter(self._waiting))
+            del self._waiting[longest]
+            longest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._waiting.pop(self, None)
+        self._unset_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the parser has too much to keep after that."""
+        self._kept_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._kept_bytes > HEAD_BYTES_MAX:
+            if self._is_idle():
+                self.send_400_response("Request head too large.")
+            else:
+                self.transport.abort()
+        elif self._deadline is None and (self._is_in_head or self._is_idle()):
+            self._set_deadline()
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one line of a head."""
+        if len(self.headers) >= HEADERS_MAX:
+            raise TooManyHeadersError
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """End a head."""
+        self._is_in_head = False
+        self._kept_bytes = 0
+        self._unset_deadline()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._kept_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Say that the client has sent all of its request: now it waits for us."""
+        self._kept_bytes = 0
+        super().on_message_complete()
+        if not self._is_idle():
+            self._waiting.pop(self, None)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self._waiting.pop(self, None)
+        if not self.pipeline:
+            self._waiting[self] = None
+        super().on_response_complete()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _set_deadline(self) -> None:
+        self._deadline = self.loop.call_later(HEAD_DEADLINE_S, self._late)
+
+    def _unset_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self) -> None:
+        self._deadline = None
+        # A client that writes its next request slowly while we answer the one before still gets its answer.
+        if self._is_idle() and not self.transport.is_closing():
+            self.transport.abort()
+
+
+def connections_allowed() -> int:
+    """Return how many connections the process may have, by its limit of open files, which is raised as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MAX + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(1, min(CONNECTIONS_MAX, soft - _OTHER_FILES))

@@ -1,0 +1,168 @@
+"""ingress.webhook_to_raw in this process: what it does while the log is slow, and that nothing stands in front of it."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from infra.clock import SystemClock
+from infra.kafka.producer import ProduceError, Producer
+from infra.simulator.signing import sign
+from infra.simulator.webhooks import text_body
+from ingress import webhook_to_raw
+from ingress.app import create_app
+from ingress.webhook_to_raw import PATHS, WebhooksFirst, WebhookToRaw
+from schemas.channels import CHANNELS
+from schemas.codec import Headers
+from tests.schemas.channels.whatsapp.bodies import stored
+
+_SECRET = b"a secret"
+_BODY = text_body(account="1", phone="15550001111", texts=[("wamid.1", "hello")], at_s=1)
+_FIVE_PEOPLE = stored("batch-multi-sender__composed__1")
+
+
+class _Log(Producer):
+    """Takes so many records and leaves their acknowledgement to the test; one more only if it does not overflow."""
+
+    def __init__(self, *, full: int = 1, overflows: bool = False) -> None:
+        self.futures: list[asyncio.Future[int]] = []
+        self.is_full = asyncio.Event()
+        self._full = full
+        self._overflows = overflows
+
+    def produce(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers | None = None, partition: int = -1
+    ) -> asyncio.Future[int]:
+        assert topic == "raw", (key, value, headers, partition)
+        if self._overflows and self.is_full.is_set():
+            raise ProduceError("the queue is full")
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.futures.append(future)
+        if len(self.futures) == self._full:
+            self.is_full.set()
+        return future
+
+
+class _Secrets:
+    complete = True
+
+    def app_secrets(self) -> tuple[bytes]:
+        return (_SECRET,)
+
+    def verify_token(self) -> str:
+        return ""
+
+
+def _webhook(log: _Log) -> WebhookToRaw:
+    return WebhookToRaw(CHANNELS["whatsapp"], producer=log, secrets=_Secrets(), clock=SystemClock())
+
+
+def _scope(body: bytes, path: str = PATHS[0], method: str = "POST") -> Scope:
+    headers = [(name.lower().encode(), text.encode()) for name, text in sign(body, _SECRET).items()]
+    return {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+
+
+def _receiving(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _post(log: _Log, body: bytes) -> asyncio.Task[int]:
+    async def post() -> int:
+        return (await _webhook(log).receive(Request(_scope(body), _receiving(body)))).status_code
+
+    return asyncio.create_task(post())
+
+
+async def test_200_comes_after_the_last_acknowledgement() -> None:
+    """Of five parts, four are not enough."""
+    log = _Log(full=5)
+    posting = _post(log, _FIVE_PEOPLE)
+    await log.is_full.wait()
+    for future in reversed(log.futures[1:]):
+        future.set_result(1)
+    await asyncio.wait([posting], timeout=0.05)
+    assert not posting.done()
+    log.futures[0].set_result(1)
+    assert await posting == 200
+
+
+async def test_503_when_one_part_is_refused() -> None:
+    """Four acknowledged parts and an error are not stored: the platform sends all of it again."""
+    log = _Log(full=5)
+    posting = _post(log, _FIVE_PEOPLE)
+    await log.is_full.wait()
+    log.futures[2].set_exception(ProduceError("no"))
+    for future in log.futures:
+        if not future.done():
+            future.set_result(1)
+    assert await posting == 503
+
+
+async def test_503_when_the_log_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is for all parts together; what is acknowledged after it is nobody's any more."""
+    monkeypatch.setattr(webhook_to_raw, "STORE_DEADLINE_S", 0.05)
+    log = _Log(full=5)
+    posting = _post(log, _FIVE_PEOPLE)
+    await log.is_full.wait()
+    log.futures[0].set_result(1)
+    assert await asyncio.wait_for(posting, 5) == 503
+    assert all(future.done() for future in log.futures)
+
+
+async def test_503_when_the_queue_is_full_half_way() -> None:
+    """What was queued before is waited for, so that no acknowledgement is left unread."""
+    log = _Log(full=2, overflows=True)
+    posting = _post(log, _FIVE_PEOPLE)
+    await log.is_full.wait()
+    await asyncio.wait([posting], timeout=0.05)
+    assert not posting.done()
+    for future in log.futures:
+        future.set_result(1)
+    assert await posting == 503
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_webhook_passes_nothing_else(path: str) -> None:
+    """At each of its paths it is answered in front of all other middleware and routes."""
+    log = _Log(full=1)
+    sent = await _called(log, _scope(_BODY, path))
+    assert sent[0]["status"] == 200
+    assert len(log.futures) == 1
+
+
+@pytest.mark.parametrize(("path", "method"), [("/webhooks/whatsapp", "GET"), ("/webhooks/whatsapp/", "POST"), ("/v1/messages", "POST")])
+async def test_everything_else_is_passed_on(path: str, method: str) -> None:
+    """Another method or path goes the usual way."""
+    assert await _called(_Log(), _scope(_BODY, path, method)) == [{"type": "passed on"}]
+
+
+def test_the_application_has_it_in_front() -> None:
+    """What stands first in the list is outermost."""
+    first: object = create_app().user_middleware[0].cls
+    assert first is WebhooksFirst
+
+
+async def _called(log: _Log, scope: Scope) -> list[Message]:
+    """Return what is sent for a call, or that it was passed on; everything is acknowledged at once."""
+    sent: list[Message] = []
+
+    async def passed_on(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "passed on"})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def acknowledge() -> None:
+        await log.is_full.wait()
+        log.futures[0].set_result(1)
+
+    scope["app"] = SimpleNamespace(state=SimpleNamespace(webhook=_webhook(log)))
+    acknowledging = asyncio.create_task(acknowledge())
+    await WebhooksFirst(passed_on)(scope, _receiving(_BODY), send)
+    acknowledging.cancel()
+    return sent

@@ -1,0 +1,115 @@
+"""How a sink is hosted: started, joined to its group, stopped."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from infra.clock import SystemClock
+from infra.config_tables import ConfigTables
+from infra.errors import OttlaError
+from infra.kafka.admin import create_topics
+from infra.kafka.consumer import Taken
+from infra.kafka.producer import Producer
+from infra.kafka.record import Record
+from infra.retries import Patience
+from infra.settings import Settings
+from schemas.topics import INBOUND, Topic
+from sinks.base import Claims, Context
+from sinks.runner import SinkHost
+
+pytestmark = pytest.mark.servers
+
+
+class _SlowSink:
+    """A sink that takes its time to start, and writes down what it was asked."""
+
+    group = "history"
+    topics: Sequence[Topic] = (INBOUND,)
+    batch_max = 10
+    held_max: Mapping[str, int] = {}
+    unhurried: Collection[str] = ()
+
+    def __init__(self) -> None:
+        self.may_start, self.handled = asyncio.Event(), asyncio.Event()
+        self.error: OttlaError | None = None
+        self.asked: list[str] = []
+
+    async def start(self) -> None:
+        await self.may_start.wait()
+        if self.error is not None:
+            raise self.error
+        self.asked.append("started")
+
+    def hosted(self, claims: Claims) -> None:
+        pass
+
+    def lane(self, record: Record) -> Hashable:
+        return record.key
+
+    async def taken(self, partitions: Sequence[Taken]) -> None:
+        assert partitions
+        self.asked.append("taken")
+
+    def take_at_once(self, record: Record) -> bool:
+        assert record
+        return False
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        assert records
+        self.asked.append("handled")
+        self.handled.set()
+
+    async def stop(self) -> None:
+        self.asked.append("stopped")
+
+
+async def _joined(host: SinkHost) -> None:
+    async with asyncio.timeout(30):
+        consumer = host._consumer
+        while consumer._consumer is None or not consumer._consumer.assignment():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def _hosted(settings: Settings, sink: _SlowSink, failed: list[BaseException]) -> AsyncIterator[tuple[SinkHost, asyncio.Task[None]]]:
+    """Host a sink with a record to handle; give the host and its start, under way until the sink may start, once the group is joined."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    context = Context(settings=settings, producer=producer, config=ConfigTables(settings), clock=SystemClock())
+    host = SinkHost(sink, context, on_fatal=failed.append, patience=Patience())
+    starting = asyncio.create_task(host.start())
+    try:
+        await producer.send(INBOUND.name, key=b"wa:1:2", value=b"{}")
+        await _joined(host)
+        yield host, starting
+    finally:
+        await host.stop()
+        await producer.stop()
+
+
+async def test_a_group_is_joined_while_the_sink_starts(settings: Settings) -> None:
+    """So a restart does not take both times one after the other; nothing is handled before the sink has started."""
+    sink, failed = _SlowSink(), list[BaseException]()
+    async with _hosted(settings, sink, failed) as (host, starting):
+        assert sink.asked == []
+        assert not host.ready
+        sink.may_start.set()
+        await starting
+        async with asyncio.timeout(30):
+            await sink.handled.wait()
+    assert sink.asked == ["started", "taken", "handled", "stopped"]
+    assert failed == []
+
+
+async def test_a_sink_that_cannot_start_handles_nothing(settings: Settings) -> None:
+    """What keeps it from starting is raised, also when partitions were assigned by then."""
+    sink = _SlowSink()
+    sink.error = OttlaError("The tables are another version's.")
+    async with _hosted(settings, sink, []) as (_, starting):
+        sink.may_start.set()
+        with pytest.raises(OttlaError, match="another version"):
+            await starting
+    assert sink.asked == ["stopped"]
