@@ -10,7 +10,7 @@ class _Log(Producer):
     def __init__(self) -> None:
         self.fatal = ""
 
-    async def ask_partitions(self, topic: str, *, timeout_s: float) -> int:
+    async def ask_partitions(self, topic: str, timeout_s: float = 5.0) -> int:
         assert topic == "raw", timeout_s
         return 8
 
