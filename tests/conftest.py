@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from infra.servers.local import Servers, start_servers
 from infra.settings import Settings
 from tests.containers import VARIABLE, ContainersError, chosen_source, engine_answers, servers_in_containers
+from tests.keyspaces import Keyspaces
 
 _LONG = (
     "test_short.py",
@@ -88,9 +89,25 @@ def _log_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     configure(**usual)
 
 
+@pytest.fixture(scope="session")
+def keyspaces(servers: Servers) -> Iterator[Keyspaces]:
+    """Give keyspaces on the real Cassandra."""
+    there = Keyspaces(servers.cassandra)
+    yield there
+    there.close()
+
+
 @pytest.fixture
-def settings(servers: Servers, tmp_path: Path) -> Settings:
-    """Give settings on the real servers with topics, keyspace and home of this test alone."""
+def settings(servers: Servers, keyspaces: Keyspaces, tmp_path: Path) -> Iterator[Settings]:
+    """Give settings on the real servers with topics and home of this test alone, and a keyspace without a row."""
+    keyspace = keyspaces.take()
+    yield settings_on(servers, tmp_path).model_copy(update={"keyspace": keyspace})
+    keyspaces.give_back(keyspace)
+
+
+@pytest.fixture
+def new_settings(servers: Servers, tmp_path: Path) -> Settings:
+    """Give settings whose keyspace nobody has made yet."""
     return settings_on(servers, tmp_path)
 
 

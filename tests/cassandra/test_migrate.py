@@ -39,30 +39,30 @@ def test_a_file_without_a_number_is_refused(migrations: Path) -> None:
 
 
 @pytest.mark.servers
-async def test_applied_once_and_in_order(settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
+async def test_applied_once_and_in_order(new_settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
     """The second call finds nothing to do, and a later file is applied alone."""
-    assert await migrate(cassandra, keyspace=settings.keyspace, folder=migrations) == ["0001_first", "0002_second"]
-    assert await migrate(cassandra, keyspace=settings.keyspace, folder=migrations) == []
+    assert await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations) == ["0001_first", "0002_second"]
+    assert await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations) == []
     (migrations / "0003_third.cql").write_text("ALTER TABLE second ADD IF NOT EXISTS more text;")
-    assert await migrate(cassandra, keyspace=settings.keyspace, folder=migrations) == ["0003_third"]
+    assert await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations) == ["0003_third"]
     await cassandra.execute("INSERT INTO second (id, more) VALUES (1, 'x')")
 
 
 @pytest.mark.servers
-async def test_a_changed_file_is_refused_in_a_sentence(settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
+async def test_a_changed_file_is_refused_in_a_sentence(new_settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
     """What was applied is history: an edit would leave installations different from one another."""
-    await migrate(cassandra, keyspace=settings.keyspace, folder=migrations)
+    await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations)
     (migrations / "0001_first.cql").write_text("CREATE TABLE IF NOT EXISTS first (id text PRIMARY KEY);")
     with pytest.raises(MigrationError, match=r"^Migration 0001_first was changed after it was applied: .*\.$"):
-        await migrate(cassandra, keyspace=settings.keyspace, folder=migrations)
+        await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations)
 
 
 @pytest.mark.servers
-async def test_several_at_once_apply_each_once(settings: Settings) -> None:
+async def test_several_at_once_apply_each_once(new_settings: Settings) -> None:
     """Roles that start together all end with every table, and only one of them applies each file."""
-    sessions = await asyncio.gather(*(Cassandra.connect(settings) for _ in range(3)))
+    sessions = await asyncio.gather(*(Cassandra.connect(new_settings) for _ in range(3)))
     rows = await sessions[0].execute("SELECT name FROM schema_migrations")
-    tables = await sessions[1].execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?", (settings.keyspace,))
+    tables = await sessions[1].execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?", (new_settings.keyspace,))
     lock = await sessions[2].execute("SELECT * FROM schema_lock")
     await asyncio.gather(*(session.close() for session in sessions))
     assert sorted(row["name"] for row in rows) == [migration.name for migration in read_migrations()]
@@ -71,12 +71,12 @@ async def test_several_at_once_apply_each_once(settings: Settings) -> None:
 
 
 @pytest.mark.servers
-async def test_a_lock_held_by_another_is_waited_for(settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
+async def test_a_lock_held_by_another_is_waited_for(new_settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
     """While another process holds the lock nothing is applied; when it lets go, the rest is."""
-    await migrate(cassandra, keyspace=settings.keyspace, folder=migrations)
+    await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations)
     await cassandra.execute("INSERT INTO schema_lock (name, owner) VALUES ('migrate', 'other') IF NOT EXISTS")
     (migrations / "0003_third.cql").write_text("CREATE TABLE IF NOT EXISTS third (id int PRIMARY KEY);")
-    waiting = asyncio.create_task(migrate(cassandra, keyspace=settings.keyspace, folder=migrations))
+    waiting = asyncio.create_task(migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations))
     done, _ = await asyncio.wait([waiting], timeout=1)
     assert not done
     await cassandra.execute("DELETE FROM schema_lock WHERE name = 'migrate' IF EXISTS")

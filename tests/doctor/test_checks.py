@@ -138,22 +138,22 @@ async def test_no_servers(nothing: Settings) -> None:
 
 
 @pytest.mark.servers
-async def test_topics_and_tables(settings: Settings) -> None:
+async def test_topics_and_tables(new_settings: Settings) -> None:
     """Missing topics, another partition count and a keyspace without tables are told; looking makes nothing."""
-    kafka, topics = await check_kafka(settings)
+    kafka, topics = await check_kafka(new_settings)
     assert kafka.state == "ok"
     assert topics.message.endswith("run `ottla topics create`.")
-    assert _states(await check_kafka(settings)) == [("kafka", "ok"), ("topics", "problem")]
-    await create_topics(settings)
-    assert _states(await check_kafka(settings)) == [("kafka", "ok"), ("topics", "ok")]
-    _, divided = await check_kafka(settings.model_copy(update={"partitions": 3}))
+    assert _states(await check_kafka(new_settings)) == [("kafka", "ok"), ("topics", "problem")]
+    await create_topics(new_settings)
+    assert _states(await check_kafka(new_settings)) == [("kafka", "ok"), ("topics", "ok")]
+    _, divided = await check_kafka(new_settings.model_copy(update={"partitions": 3}))
     assert divided.message.endswith(
         "have 8 partitions and should have 3: set OTTLA_PARTITIONS=8, because with another number keys would leave their state."
     )
     for _ in range(2):
-        (tables,) = await check_cassandra(settings)
+        (tables,) = await check_cassandra(new_settings)
         assert tables.state == "problem"
-        assert f"keyspace {settings.keyspace} lacks 0001_" in tables.message
+        assert f"keyspace {new_settings.keyspace} lacks 0001_" in tables.message
 
 
 async def test_nothing_listens(nothing: Settings, unused_tcp_port: int) -> None:

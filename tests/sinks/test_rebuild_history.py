@@ -1,6 +1,7 @@
 """History written again from the log, on real servers: row by row what live traffic wrote, also in place and while it goes on."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -71,7 +72,7 @@ async def rows(cassandra: Cassandra, keyspace: str) -> dict[str, list[str]]:
 async def test_rebuilt_rows_are_those_of_live_traffic(settings: Settings) -> None:
     """A second keyspace, and one that lost its messages, get row by row what live history wrote, and disturb nothing meanwhile."""
     await create_topics(settings)
-    second = settings.model_copy(update={"keyspace": f"{settings.keyspace}_2"})
+    second = settings.model_copy(update={"keyspace": f"second{uuid.uuid4().hex[:8]}"})
     talks = [Talk(contact=f"1650555{number:04}") for number in range(30)]
     steps: list[tuple[str, int, int]] = []
     async with live_history(settings) as producer:
