@@ -11,7 +11,6 @@ owner left open are kept until their records are done, whoever owns the partitio
 """
 
 import asyncio
-import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
@@ -30,6 +29,7 @@ from infra.kafka.claims import CLAIMS_MAX, Claims, ClaimsError, decode_claims, e
 from infra.kafka.connection import aiokafka_options
 from infra.kafka.departures import Departures, Place, begun_by
 from infra.kafka.order_violations import OrderViolations
+from infra.kafka.read_partitions import FETCHED_MAX, ReadPartitions
 from infra.kafka.record import Record, record_of
 from infra.lanes import Lanes, OrderError, Watermark
 from infra.settings import Settings
@@ -39,8 +39,6 @@ from schemas.topics import Topic
 log = structlog.get_logger()
 
 _COMMIT_INTERVAL_S = 0.3
-_REST_S = 0.25
-_FETCHED_MAX = 1_000
 _RETIRE_S = 4.0
 _LOOK_S = 1.0
 _DAY_MS = 86_400_000
@@ -124,12 +122,11 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._violations = OrderViolations(group, settings.home / "order-violations" / settings.worker)
         self._taken = taken
         self._lane = lane
-        self._held_max = {self._prefix + topic: count for topic, count in (held_max or {}).items()}
+        self._read_partitions = ReadPartitions(
+            held_max={self._prefix + topic: count for topic, count in (held_max or {}).items()},
+            unhurried=[self._prefix + topic for topic in unhurried],
+        )
         self._at_once = at_once
-        self._unhurried = frozenset(self._prefix + topic for topic in unhurried)
-        self._not_read: set[TopicPartition] = set()
-        self._resting: set[TopicPartition] = set()
-        self._rest_until = 0.0
         self._marks: dict[TopicPartition, Watermark] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._commit_lock = asyncio.Lock()
@@ -213,11 +210,11 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def _take(self) -> None:
         while True:
-            wait_s = self._choose_what_is_read()
-            fetched = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=_FETCHED_MAX)
+            wait_s = self._read_partitions.choose(self._consumer, self._marks)
+            fetched = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=FETCHED_MAX)
             if not fetched:
                 continue
-            self._rest(fetched)
+            self._read_partitions.fetched(self._consumer, self._marks, fetched)
             epoch = self._epoch
             await self._opened()
             if epoch != self._epoch:
@@ -243,38 +240,6 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             self._consumer._coordinator.check_errors()  # noqa: SLF001
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._open.wait(), _LOOK_S)
-
-    def _choose_what_is_read(self) -> float:
-        """Pause the partitions that rest or of which enough is held, and read on in the others; return for how many seconds at most."""
-        rest_s = self._rest_until - time.monotonic()
-        not_read = self._held_back()
-        if rest_s > 0:
-            not_read |= self._resting
-        if not_read != self._not_read:
-            assigned = self._consumer.assignment()
-            self._consumer.pause(*(not_read - self._not_read & assigned))
-            self._consumer.resume(*(self._not_read - not_read & assigned))
-            self._not_read = not_read
-        return max(0.001, rest_s) if rest_s > 0 else _LOOK_S
-
-    def _rest(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        """Let the unhurried partitions be read again a little later, once they have brought something.
-
-        This has to be said at once, before aiokafka asks the broker for more; and not while it holds more, which it would forget and fetch
-        again, as it does with what another broker sends just then.
-        """
-        if not self._unhurried or sum(map(len, fetched.values())) >= _FETCHED_MAX:
-            return
-        if any(source.topic in self._unhurried for source in fetched):
-            self._rest_until = time.monotonic() + _REST_S
-            self._resting = {source for source in self._marks if source.topic in self._unhurried}
-            self._choose_what_is_read()
-
-    def _held_back(self) -> set[TopicPartition]:
-        """Return the partitions of which as much is held as may be."""
-        if not self._held_max:
-            return set()
-        return {source for source, mark in self._marks.items() if mark.span >= self._held_max.get(source.topic, math.inf)}
 
     async def _run_lane(self, batch: Sequence[_Work]) -> None:
         # What slipped into a lane while its partition was being taken away is its next owner's.
@@ -454,9 +419,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 return
         self.leaving.clear()
         self._marks = {partition: Watermark() for partition in assigned}
-        self._rest_until = 0.0
-        self._not_read.clear()
-        self._consumer.resume(*assigned)
+        self._read_partitions.assigned(self._consumer, assigned)
         self._open.set()
         self.ready.set()
 

@@ -11,8 +11,9 @@ import msgspec
 LIFE_S = 600.0
 """A stream ends after so long; the browser asks for another one, and its session is checked again."""
 
-_AGAIN_S = (0.05, 0.15, 0.35, 0.75, 1.5, 3.0, 6.0, 12.0)
-"""When to look after a record was written: history has it a moment later, and longer when it is behind."""
+_AGAIN_S = (0.05, 0.2, 0.4, 0.6, 0.8, 1.1, 1.7, 3.0, 6.0, 12.0)
+"""When to look after a record was written: history gathers for a quarter of a second what it writes, and has it later when it is behind."""
+_AFTER_ITSELF_S = 1.5
 _LEAST_S = 0.2
 # Where something is written all the time each look finds much: fewer of them show it as soon as people can read it. What comes right
 # after one waits for the next one, for its end, and for history before it: together less than a second.
@@ -83,7 +84,7 @@ class Schedule:
         self._every_s = every_s
         self._looked = now
         self._told: deque[float] = deque([float("-inf")] * _MANY, maxlen=_MANY)
-        self._due: list[float] = [now + delay for delay in _AGAIN_S[4:]]
+        self._due: list[float] = [now + delay for delay in _AGAIN_S if delay > _AFTER_ITSELF_S]
 
     def told(self, now: float) -> None:
         """Note that something was written."""

@@ -1,0 +1,69 @@
+"""Which of its assigned partitions a consumer reads: neither those of which enough is held, nor, for a moment, those that may come late."""
+
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from infra.lanes import Watermark
+
+FETCHED_MAX = 1_000
+"""How many records one fetch hands over at most."""
+
+_REST_S = 0.25
+_LOOK_S = 1.0
+
+
+class ReadPartitions:
+    """Pauses and resumes partitions of an aiokafka consumer.
+
+    `held_max` bounds, by topic, how many records of a partition may be held; `unhurried` topics may be read a quarter of a second late, so
+    that one fetch brings many of their records. `marks` are those of the partitions that are assigned. Topics have their prefix.
+    """
+
+    def __init__(self, *, held_max: Mapping[str, int], unhurried: Collection[str]) -> None:
+        self._held_max = held_max
+        self._unhurried = frozenset(unhurried)
+        self._not_read: set[TopicPartition] = set()
+        self._resting: set[TopicPartition] = set()
+        self._rest_until = 0.0
+
+    def choose(self, consumer: Any, marks: Mapping[TopicPartition, Watermark]) -> float:
+        """Say what is read now; return for how many seconds at most, after which it is to be chosen again."""
+        rest_s = self._rest_until - time.monotonic()
+        not_read = self._held_back(marks)
+        if rest_s > 0:
+            not_read |= self._resting
+        if not_read != self._not_read:
+            assigned = consumer.assignment()
+            consumer.pause(*(not_read - self._not_read & assigned))
+            consumer.resume(*(self._not_read - not_read & assigned))
+            self._not_read = not_read
+        return max(0.001, rest_s) if rest_s > 0 else _LOOK_S
+
+    def fetched(self, consumer: Any, marks: Mapping[TopicPartition, Watermark], records: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        """Let the unhurried partitions be read again a little later, once they have brought something.
+
+        This has to be said at once, before aiokafka asks the broker for more; and not while it holds more, which it would forget and fetch
+        again, as it does with what another broker sends just then.
+        """
+        if not self._unhurried or sum(map(len, records.values())) >= FETCHED_MAX:
+            return
+        if any(source.topic in self._unhurried for source in records):
+            self._rest_until = time.monotonic() + _REST_S
+            self._resting = {source for source in marks if source.topic in self._unhurried}
+            self.choose(consumer, marks)
+
+    def assigned(self, consumer: Any, partitions: Collection[TopicPartition]) -> None:
+        """Read all of what was assigned now."""
+        self._rest_until = 0.0
+        self._not_read.clear()
+        consumer.resume(*partitions)
+
+    def _held_back(self, marks: Mapping[TopicPartition, Watermark]) -> set[TopicPartition]:
+        """Return the partitions of which as much is held as may be."""
+        if not self._held_max:
+            return set()
+        return {source for source, mark in marks.items() if mark.span >= self._held_max.get(source.topic, math.inf)}
