@@ -55,7 +55,7 @@ class Sink(Protocol):
         """Learn who makes claims for this sink; called once, before `start`."""
 
     def lane(self, record: Record) -> Hashable:
-        """Return what shares a lane with the record: mostly its key."""
+        """Return what shares a lane with the record: mostly its key. Records of several keys in one lane may change places if one fails."""
 
     async def taken(self, partitions: Sequence[Taken]) -> None:
         """Learn what must be known of newly assigned partitions before any of their records is handled."""

@@ -15,7 +15,7 @@ from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import UsageError
 from infra.fault_points import point
-from infra.kafka.consumer import LaneConsumer, LostPartitionError, Taken
+from infra.kafka.consumer import ApartError, LaneConsumer, LostPartitionError, Taken
 from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.producer import ProduceError, Producer
 from infra.kafka.record import Record
@@ -113,7 +113,10 @@ class SinkHost:
         return True
 
     async def _handle(self, records: Sequence[Record]) -> None:
-        """Hand a lane's records to the sink; when they fail together, one by one, so that one bad record takes no sibling along."""
+        """Hand a lane's records to the sink; when they fail together, one by one, so that one bad record takes no sibling along.
+
+        Those of several conversations go on apart from each other (ApartError): a bad one holds up its own conversation, not the lane.
+        """
         if is_canary(records[0].key):  # what shares a lane has one key, or none of them is a message
             await self._pass_on(records)
             return
@@ -123,10 +126,12 @@ class SinkHost:
                 await self._try(records)
         except (ProduceError, LostPartitionError):
             raise  # the log does not take our outcome, or the record is somebody else's: stop before anything is done twice
-        except Exception as error:  # noqa: BLE001  # whatever a sink raises: the event is kept with its cause, the others go on
+        except Exception as error:  # whatever a sink raises: the event is kept with its cause, the others go on
             if len(records) == 1:
                 await self._dead_letter(records[0], error)
                 return
+            if len({record.key for record in records}) > 1:
+                raise ApartError from error
             for record in records:
                 await self._handle([record])
             return

@@ -46,6 +46,7 @@ _CLAIM_RETRY_S = 0.05
 # What a killed process has claimed and not sent is parked where its file is not at hand: so few at once that it stays rare, enough for
 # thousands a second.
 _CLAIMS_AT_ONCE = 32
+_APART = object()
 
 CLAIM_S = 5.0
 """How long a claim is good, in monotonic seconds from before it was asked for. Its holder looks once more right before the effect."""
@@ -53,6 +54,10 @@ CLAIM_S = 5.0
 
 class LostPartitionError(Exception):
     """The record's partition belongs to somebody else by now: no effect may follow."""
+
+
+class ApartError(Exception):
+    """Records of several keys failed together: each key's are to be handed over again in a lane of its own, and nothing waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,9 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     """Reads topics as a member of a group and hands each conversation's records, in order, to `handle`.
 
     `handle` gets records of one lane that had queued up (at most `batch_max`) and deals with their errors itself; one that escapes goes to
-    `on_fatal`, and the offset stays where it is; LostPartitionError may escape and only drops the record. `taken`, if given, is awaited
-    with the assigned partitions before any of their records is handled. `lane` says what shares a lane with what (by default: the key).
+    `on_fatal`, and the offset stays where it is; LostPartitionError may escape and only drops the record, and ApartError has records handed
+    over again while their lane goes on. `taken`, if given, is awaited with the assigned partitions before any of their records is handled.
+    `lane` says what shares a lane with what (by default: the key).
     `held_max` bounds, for some topics, how many records of a partition may be held: then it is not read until some are done.
     `at_once`, if given, is shown each record first: where it returns True the record needs no lane and is done. It never waits.
     `unhurried` topics may be read up to a quarter of a second late, so that one fetch brings many of their records.
@@ -253,6 +259,10 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             for work in ours:
                 if self._marks.get(work.source) is work.mark:
                     del self._marks[work.source]
+            return
+        except ApartError:
+            for work in ours:
+                self._lanes.put((work.source.partition, (_APART, work.record.key)), work)
             return
         for work in ours:
             work.mark.end(work.record.offset)

@@ -15,9 +15,10 @@ from infra.kafka.producer import Producer
 from infra.kafka.record import Record
 from infra.retries import Patience
 from infra.settings import Settings
-from schemas.topics import INBOUND, Topic
+from schemas.topics import DEAD_LETTERS, INBOUND, Topic
 from sinks.base import Claims, Context
 from sinks.runner import SinkHost
+from tests.reading import committed, records, wait_for_records
 
 pytestmark = pytest.mark.servers
 
@@ -113,3 +114,59 @@ async def test_a_sink_that_cannot_start_handles_nothing(settings: Settings) -> N
         with pytest.raises(OttlaError, match="another version"):
             await starting
     assert sink.asked == ["stopped"]
+
+
+class _OneLane(_SlowSink):
+    """A sink with one lane for all, which refuses what has anything to do with `bad`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_start.set()
+        self.done: list[bytes] = []
+
+    def lane(self, record: Record) -> Hashable:
+        assert record
+        return "all"
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        if any(record.value == b"bad" for record in records):
+            raise ValueError("refused")
+        self.done += [record.value for record in records]
+        self.handled.set()
+
+
+async def test_a_record_that_fails_holds_up_its_own_conversation_alone(settings: Settings) -> None:
+    """Where a lane has many conversations, the others' records do not wait for the retries of one; it ends as a dead letter."""
+    sink, failed = _OneLane(), list[BaseException]()
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    context = Context(settings=settings, producer=producer, config=ConfigTables(settings), clock=SystemClock())
+    host = SinkHost(sink, context, on_fatal=failed.append, patience=Patience(first_delay_s=4.0, tries=2))
+
+    async def written(*values: bytes) -> None:
+        for value in values:
+            await producer.send(INBOUND.name, key=value, value=value, partition=0)
+
+    async def done(count: int) -> None:
+        async with asyncio.timeout(30):
+            while len(sink.done) < count:
+                sink.handled.clear()
+                await sink.handled.wait()
+
+    try:
+        await written(b"one", b"bad", b"two")  # before the start, so that they come together
+        await host.start()
+        await done(2)
+        await written(b"three")
+        await done(3)
+        assert await records(settings, DEAD_LETTERS.name) == []  # it is still being tried
+        assert not await committed(settings, sink.group, INBOUND.name)
+        (letter,) = await wait_for_records(settings, DEAD_LETTERS.name, bool)
+    finally:
+        await host.stop()
+        await producer.stop()
+    assert (letter.key, letter.value) == (b"bad", b"bad")
+    assert sorted(sink.done) == [b"one", b"three", b"two"]
+    assert failed == []
+    assert await committed(settings, sink.group, INBOUND.name)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
@@ -13,6 +13,7 @@ from infra.settings import Settings
 from infra.simulator.books import Arrival
 from schemas.groups import GROUPS as TOPIC_GROUPS
 from schemas.ids import conversation_key, key_hash
+from schemas.topics import INBOUND, Topic
 
 GROUPS = ("streams", "sender", "history")
 """The consumer groups that must make progress."""
@@ -58,14 +59,22 @@ class Groups:
             raise
 
     def _positions(self, group: str) -> dict[Place, Position]:
-        places = [
-            TopicPartition(topic.named(self._prefix), number) for topic in TOPIC_GROUPS[group].topics for number in range(self._partitions)
-        ]
+        places = [place for topic in TOPIC_GROUPS[group].topics for place in self._places(topic)]
         answer = self._answer(group, places)
         committed = {(each.topic, each.partition): max(-1, each.offset) for each in answer}
-        ends = self._client.list_offsets({place: OffsetSpec.latest() for place in places}, request_timeout=_ASK_S)
-        found = {(place.topic, place.partition): future.result(_ASK_S).offset for place, future in ends.items()}
+        found = {(place.topic, place.partition): end for place, end in self._ends(places).items()}
         return {place: Position(committed.get(place, -1), end) for place, end in found.items()}
+
+    async def written(self, topic: Topic) -> dict[int, int]:
+        """Return the offset after the last record of each partition of a topic."""
+        return await asyncio.to_thread(lambda: {place.partition: end for place, end in self._ends(self._places(topic)).items()})
+
+    def _places(self, topic: Topic) -> list[TopicPartition]:
+        return [TopicPartition(topic.named(self._prefix), number) for number in range(self._partitions)]
+
+    def _ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        ends = self._client.list_offsets({place: OffsetSpec.latest() for place in places}, request_timeout=_ASK_S)
+        return {place: future.result(_ASK_S).offset for place, future in ends.items()}
 
     def _answer(self, group: str, places: list[TopicPartition]) -> list[TopicPartition]:
         """Return what a group has committed.
@@ -138,9 +147,9 @@ class Recovery:
     ) -> dict[str, float | None]:
         """Return for each group the seconds until all these partitions moved or had nothing to do; None where they did not in `timeout_s`.
 
-        Moved is a committed offset above what it was when this was called, or, for the sender, a send at the platform: one conversation
-        that waits for a status holds up its partition's offset, and nothing else. Only sends count that came after `begun_at()`, the
-        time of the process's start, and a moment.
+        Moved is a committed offset above what it was when this was called. One conversation that waits for a status, or for a model that
+        does not answer, holds up its partition's offset and nothing else: so also, for the sender, a send at the platform, and for streams
+        a record of [inbound]. Of these count only what came after `begun_at()`, the time of the process's start, and a moment.
         """
         took_s = await asyncio.gather(*(self._moving(*each, begun_at, timeout_s) for each in affected.items()))
         return dict(zip(affected, took_s, strict=True))
@@ -148,12 +157,17 @@ class Recovery:
     async def _moving(self, group: str, numbers: set[int], begun_at: Callable[[], float], timeout_s: float) -> float | None:
         asked_at = time.monotonic()
         waiting = set(numbers)
-        first = None
+        first, leftover = None, None
         while waiting and time.monotonic() - asked_at < timeout_s:
             with contextlib.suppress(KafkaException, TimeoutError):  # the broker may be away itself
                 now = await self._groups.positions(group)
                 first = first or now
-                waiting -= self._moved(group, first, now, waiting, since=begun_at() + _LEFTOVER_S)
+                since = begun_at() + _LEFTOVER_S
+                waiting -= self._moved(group, first, now, waiting, since=since)
+                if group == "streams":
+                    written = await self._groups.written(INBOUND)
+                    leftover = written if leftover is None or time.time() < since else leftover
+                    waiting -= {number for number in waiting if written[number] > leftover[number]}
             if waiting:
                 await asyncio.sleep(_LOOK_AGAIN_S)
         return None if waiting else time.monotonic() - asked_at
