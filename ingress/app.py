@@ -141,6 +141,9 @@ async def _read_config(tables: ConfigTables, secrets: InstallationSecrets) -> No
         except OttlaError as error:
             log.warning("accounts cannot be read yet", error=str(error))
             await asyncio.sleep(_RETRY_S)
+        except Exception:
+            log.exception("accounts cannot be read yet")
+            await asyncio.sleep(_RETRY_S)
         else:
             secrets.complete = True
 

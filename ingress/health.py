@@ -41,6 +41,11 @@ class Readiness:
         """Return one that waits for the roles that `ottla up` names."""
         return cls(producer, accounts_read=accounts_read, others=[url for url in os.environ.get("OTTLA_READY_URLS", "").split(",") if url])
 
+    @property
+    def log_answers(self) -> bool:
+        """Whether a webhook would be stored, as of the last check."""
+        return self._has_topics and not self._producer.fatal
+
     async def check(self) -> bool:
         """Tell whether the ingress can do its work now; `reason` says what is missing."""
         if self._producer.fatal:
@@ -88,7 +93,8 @@ async def readyz(request: Request) -> Response:
 async def health(request: Request) -> Response:
     """Answer what each dependency and each consumer group does; 200 while webhooks are stored, even where the rest is impaired."""
     state = request.app.state
-    kafka, cassandra = await asyncio.gather(state.readiness.check(), _cassandra_answers(state.cassandra))
+    _, cassandra = await asyncio.gather(state.readiness.check(), _cassandra_answers(state.cassandra))
+    kafka = state.readiness.log_answers
     lag: LagWatcher = state.lag
     groups = summary(lag.rows_seen())
     well = cassandra and not any(group["state"] in UNWELL for group in groups)

@@ -45,6 +45,7 @@ class Sink(Protocol):
     group: str
     topics: Sequence[Topic]
     batch_max: int
+    shares_lanes: bool  # many conversations are in one lane, and the order of their records does not matter; canaries are in another one
     held_max: Mapping[str, int]  # how many records of a partition of these topics may be held; {} for no bound but the common one
     unhurried: Collection[str]  # topics whose records may come up to a quarter of a second late, many at once
 
@@ -55,7 +56,7 @@ class Sink(Protocol):
         """Learn who makes claims for this sink; called once, before `start`."""
 
     def lane(self, record: Record) -> Hashable:
-        """Return what shares a lane with the record: mostly its key. Records of several keys in one lane may change places if one fails."""
+        """Return what shares a lane with the record: mostly its key."""
 
     async def taken(self, partitions: Sequence[Taken]) -> None:
         """Learn what must be known of newly assigned partitions before any of their records is handled."""

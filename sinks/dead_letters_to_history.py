@@ -32,6 +32,7 @@ class DeadLettersToHistory:
     group = NAME
     topics: Sequence[Topic] = (DEAD_LETTERS,)
     batch_max = 50
+    shares_lanes = False
     held_max: Mapping[str, int] = {}
     unhurried: Collection[str] = ()
 

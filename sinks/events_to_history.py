@@ -46,6 +46,7 @@ class History:
     group = NAME
     topics: Sequence[Topic] = (INBOUND, *OUTBOUND.values(), SENT, STATUS)
     batch_max = 100
+    shares_lanes = True
     held_max: Mapping[str, int] = {}
     # What a page shows may be so late. In this time a conversation's message, its answer, the outcome and the first statuses come together.
     unhurried: Collection[str] = tuple(topic.name for topic in topics)

@@ -85,6 +85,7 @@ class OutboundToPlatform:
     group = NAME
     topics = (*OUTBOUND.values(), STATUS, LEDGER)
     batch_max = 1
+    shares_lanes = False
     # They wait, and are in the log: hold no more of them in memory than others leave room for.
     held_max: Mapping[str, int] = {LEDGER.name: _PLANS_AT_ONCE}
     unhurried: Collection[str] = (STATUS.name, LEDGER.name)

@@ -60,6 +60,7 @@ class SinkHost:
             group=sink.group,
             topics=sink.topics,
             handle=self._handle,
+            handle_apart=self._handle_apart,
             on_fatal=on_fatal,
             batch_max=sink.batch_max,
             taken=self._take,
@@ -115,41 +116,54 @@ class SinkHost:
     async def _handle(self, records: Sequence[Record]) -> None:
         """Hand a lane's records to the sink; when they fail together, one by one, so that one bad record takes no sibling along.
 
-        Those of several conversations go on apart from each other (ApartError): a bad one holds up its own conversation, not the lane.
+        In a lane that conversations share, a bad one must hold up its own conversation alone: there all go on apart (ApartError).
         """
         if is_canary(records[0].key):  # what shares a lane has one key, or none of them is a message
             await self._pass_on(records)
             return
+        # Several at once are tried once: which of them is the bad one shows when they are taken singly.
+        tries = 1 if len(records) > 1 or self._sink.shares_lanes else self._patience.tries
+        error = await self._failure(records, tries=tries)
+        if error is None:
+            return
+        if len(records) == 1 and (isinstance(error, DecodeError) or not self._sink.shares_lanes):
+            await self._dead_letter(records[0], error)
+        elif self._sink.shares_lanes:
+            raise ApartError from error
+        else:
+            await self._handle_apart(records)
+
+    async def _handle_apart(self, records: Sequence[Record]) -> None:
+        """Hand records of one conversation to the sink one by one, with all patience; what fails then becomes a dead letter."""
+        for record in records:
+            error = await self._failure([record], tries=self._patience.tries)
+            if error is not None:
+                await self._dead_letter(record, error)
+
+    async def _failure(self, records: Sequence[Record], *, tries: int) -> Exception | None:
+        """Hand records to the sink; return why they failed, None if they did not."""
         started = time.perf_counter()
         try:
             with consumed(records, group=self._sink.group):
-                await self._try(records)
+                await self._try(records, tries=tries)
         except (ProduceError, LostPartitionError):
             raise  # the log does not take our outcome, or the record is somebody else's: stop before anything is done twice
-        except Exception as error:  # whatever a sink raises: the event is kept with its cause, the others go on
-            if len(records) == 1:
-                await self._dead_letter(records[0], error)
-                return
-            if len({record.key for record in records}) > 1:
-                raise ApartError from error
-            for record in records:
-                await self._handle([record])
-            return
+        except Exception as error:  # noqa: BLE001  # whatever a sink raises: the event is kept with its cause, the others go on
+            return error
         self._took.observe(time.perf_counter() - started)
         self._handled.inc(len(records))
+        return None
 
     async def _pass_on(self, records: Sequence[Record]) -> None:
         for record in records:
             await pass_on(record, stage=self._sink.group, producer=self._context.producer, clock=self._context.clock)
 
-    async def _try(self, records: Sequence[Record]) -> None:
+    async def _try(self, records: Sequence[Record], *, tries: int) -> None:
         first = records[0]
         what = f"{self._sink.group} {first.topic}/{first.partition}/{first.offset}"
-        # Several at once are tried once: which of them is the bad one shows when they are taken singly.
-        patience = self._patience if len(records) == 1 else replace(self._patience, tries=1)
         await with_retries(
             lambda: self._sink.handle(records),
-            patience=patience,
+            patience=replace(self._patience, tries=tries),
             what=what,
             stage=self._sink.group,
             final=(DecodeError, ProduceError, LostPartitionError),

@@ -12,10 +12,10 @@ owner left open are kept until their records are done, whoever owns the partitio
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -46,7 +46,9 @@ _CLAIM_RETRY_S = 0.05
 # What a killed process has claimed and not sent is parked where its file is not at hand: so few at once that it stays rare, enough for
 # thousands a second.
 _CLAIMS_AT_ONCE = 32
-_APART = object()
+_APART = "apart"
+# Of a partition. Where more fail, it is nothing of single conversations: their lane waits for them as well.
+APART_MAX = 20
 
 CLAIM_S = 5.0
 """How long a claim is good, in monotonic seconds from before it was asked for. Its holder looks once more right before the effect."""
@@ -57,7 +59,7 @@ class LostPartitionError(Exception):
 
 
 class ApartError(Exception):
-    """Records of several keys failed together: each key's are to be handed over again in a lane of its own, and nothing waits for them."""
+    """Records failed in a lane that many keys share: each key's are to be handed over apart from the others, which do not wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +90,17 @@ class _Work:
     record: Record
     source: TopicPartition
     mark: Watermark
+    is_apart: bool = False
 
 
 class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types
     """Reads topics as a member of a group and hands each conversation's records, in order, to `handle`.
 
     `handle` gets records of one lane that had queued up (at most `batch_max`) and deals with their errors itself; one that escapes goes to
-    `on_fatal`, and the offset stays where it is; LostPartitionError may escape and only drops the record, and ApartError has records handed
-    over again while their lane goes on. `taken`, if given, is awaited with the assigned partitions before any of their records is handled.
-    `lane` says what shares a lane with what (by default: the key).
+    `on_fatal`, and the offset stays where it is; LostPartitionError may escape and only drops the record, and ApartError has the records go
+    to `handle_apart`, each key's in a lane of its own, while their lane goes on.
+    `taken`, if given, is awaited with the assigned partitions before any of their records is handled. `lane` says what shares a lane with
+    what (by default: the key).
     `held_max` bounds, for some topics, how many records of a partition may be held: then it is not read until some are done.
     `at_once`, if given, is shown each record first: where it returns True the record needs no lane and is done. It never waits.
     `unhurried` topics may be read up to a quarter of a second late, so that one fetch brings many of their records.
@@ -111,6 +115,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         topics: Sequence[Topic],
         handle: Callable[[Sequence[Record]], Awaitable[None]],
         on_fatal: Callable[[BaseException], None],
+        handle_apart: Callable[[Sequence[Record]], Awaitable[None]] | None = None,
         limit: int = 4096,
         batch_max: int = 1,
         taken: OnTaken | None = None,
@@ -124,6 +129,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._group = settings.topic_prefix + group
         self._topics = topics
         self._handle = handle
+        self._handle_apart = handle_apart or handle
+        self._apart: Counter[TopicPartition] = Counter()
         self._given_up = on_fatal
         self._violations = OrderViolations(group, settings.home / "order-violations" / settings.worker)
         self._taken = taken
@@ -252,21 +259,40 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         ours = [work for work in batch if self._marks.get(work.source) is work.mark]
         if not ours:
             return
+        records = [work.record for work in ours]
         try:
-            await self._handle([work.record for work in ours])
+            try:
+                await (self._handle_apart if ours[0].is_apart else self._handle)(records)
+            except ApartError:
+                if self._put_apart(ours):
+                    return
+                await self._handle_apart(records)
         except LostPartitionError:
             # What comes behind it in the lane must not overtake it: nothing of this partition is handled until it is assigned again.
             for work in ours:
                 if self._marks.get(work.source) is work.mark:
                     del self._marks[work.source]
             return
-        except ApartError:
-            for work in ours:
-                self._lanes.put((work.source.partition, (_APART, work.record.key)), work)
-            return
-        for work in ours:
+        self._end_work(ours)
+
+    def _put_apart(self, works: Sequence[_Work]) -> bool:
+        """Give each key's records a lane of its own, unless too many are apart already: then they are to be handled where they are."""
+        if self.leaving.is_set():
+            return True  # they are not done, so the next owner repeats them
+        if any(self._apart[work.source] >= APART_MAX for work in works):
+            return False
+        for work in works:
+            self._apart[work.source] += 1
+            lane = (work.source.partition, (_APART, self._lane(work.record), work.record.key))
+            self._lanes.put(lane, replace(work, is_apart=True))
+        return True
+
+    def _end_work(self, works: Sequence[_Work]) -> None:
+        for work in works:
             work.mark.end(work.record.offset)
             self._forget_claim(work.source, work.record.offset)
+            if work.is_apart and self._marks.get(work.source) is work.mark:
+                self._apart[work.source] -= 1
 
     async def claim(self, record: Record) -> float:
         """Claim a record before its effect; return until when (time.monotonic) the effect may begin.
@@ -429,6 +455,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 return
         self.leaving.clear()
         self._marks = {partition: Watermark() for partition in assigned}
+        self._apart.clear()
         self._read_partitions.assigned(self._consumer, assigned)
         self._open.set()
         self.ready.set()

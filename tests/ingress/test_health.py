@@ -21,5 +21,6 @@ async def test_not_ready_before_the_accounts_were_read() -> None:
     readiness = Readiness(_Log(), accounts_read=lambda: bool(read))
     assert not await readiness.check()
     assert "accounts" in readiness.reason
+    assert readiness.log_answers  # which is no reason to say that the log is away
     read.append(True)
     assert await readiness.check()

@@ -10,7 +10,7 @@ from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import OttlaError
 from infra.kafka.admin import create_topics
-from infra.kafka.consumer import Taken
+from infra.kafka.consumer import APART_MAX, Taken
 from infra.kafka.producer import Producer
 from infra.kafka.record import Record
 from infra.retries import Patience
@@ -29,6 +29,7 @@ class _SlowSink:
     group = "history"
     topics: Sequence[Topic] = (INBOUND,)
     batch_max = 10
+    shares_lanes = False
     held_max: Mapping[str, int] = {}
     unhurried: Collection[str] = ()
 
@@ -117,12 +118,17 @@ async def test_a_sink_that_cannot_start_handles_nothing(settings: Settings) -> N
 
 
 class _OneLane(_SlowSink):
-    """A sink with one lane for all, which refuses what has anything to do with `bad`."""
+    """A sink with one lane for all, which refuses `bad`; taken singly, that waits until it may fail for good."""
+
+    shares_lanes = True
 
     def __init__(self) -> None:
         super().__init__()
         self.may_start.set()
+        self.may_fail = asyncio.Event()
         self.done: list[bytes] = []
+        self.waiting = 0
+        self._tries = 0
 
     def lane(self, record: Record) -> Hashable:
         assert record
@@ -130,43 +136,67 @@ class _OneLane(_SlowSink):
 
     async def handle(self, records: Sequence[Record]) -> None:
         if any(record.value == b"bad" for record in records):
+            self._tries += 1
+            if self._tries > 1 and len(records) == 1:
+                self.waiting += 1
+                await self.may_fail.wait()
             raise ValueError("refused")
         self.done += [record.value for record in records]
         self.handled.set()
 
 
-async def test_a_record_that_fails_holds_up_its_own_conversation_alone(settings: Settings) -> None:
-    """Where a lane has many conversations, the others' records do not wait for the retries of one; it ends as a dead letter."""
+@pytest.mark.parametrize("first", [(b"one", b"bad", b"two"), (b"bad",)])
+async def test_a_record_that_fails_holds_up_its_own_conversation_alone(settings: Settings, first: tuple[bytes, ...]) -> None:
+    """Where a lane has many conversations no other's record waits for the retries of one, come alone or with others."""
     sink, failed = _OneLane(), list[BaseException]()
     await create_topics(settings)
     producer = Producer(settings, client_id="test")
     await producer.start()
     context = Context(settings=settings, producer=producer, config=ConfigTables(settings), clock=SystemClock())
-    host = SinkHost(sink, context, on_fatal=failed.append, patience=Patience(first_delay_s=4.0, tries=2))
-
-    async def written(*values: bytes) -> None:
-        for value in values:
+    host = SinkHost(sink, context, on_fatal=failed.append, patience=Patience(first_delay_s=0.0, tries=2))
+    wanted = {*first, b"three"} - {b"bad"}
+    try:
+        for value in (*first, b"three"):
             await producer.send(INBOUND.name, key=value, value=value, partition=0)
-
-    async def done(count: int) -> None:
+            if value == first[-1]:
+                await host.start()
         async with asyncio.timeout(30):
-            while len(sink.done) < count:
+            while wanted - set(sink.done):
                 sink.handled.clear()
                 await sink.handled.wait()
-
-    try:
-        await written(b"one", b"bad", b"two")  # before the start, so that they come together
-        await host.start()
-        await done(2)
-        await written(b"three")
-        await done(3)
         assert await records(settings, DEAD_LETTERS.name) == []  # it is still being tried
         assert not await committed(settings, sink.group, INBOUND.name)
+        sink.may_fail.set()
         (letter,) = await wait_for_records(settings, DEAD_LETTERS.name, bool)
     finally:
         await host.stop()
         await producer.stop()
     assert (letter.key, letter.value) == (b"bad", b"bad")
-    assert sorted(sink.done) == [b"one", b"three", b"two"]
+    assert sorted(sink.done) == sorted(wanted)
     assert failed == []
     assert await committed(settings, sink.group, INBOUND.name)
+
+
+async def test_where_all_fail_their_lane_waits(settings: Settings) -> None:
+    """What fails by the hundred is nothing of single conversations: only so many are tried at once, and none is passed over."""
+    sink, failed = _OneLane(), list[BaseException]()
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    context = Context(settings=settings, producer=producer, config=ConfigTables(settings), clock=SystemClock())
+    host = SinkHost(sink, context, on_fatal=failed.append, patience=Patience(first_delay_s=0.0, tries=1))
+    try:
+        for number in range(100):
+            await producer.send(INBOUND.name, key=b"%d" % number, value=b"bad", partition=0)
+        await host.start()
+        async with asyncio.timeout(30):
+            while sink.waiting <= APART_MAX:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0.02)
+        assert sink.waiting <= APART_MAX + sink.batch_max
+        sink.may_fail.set()
+        letters = await wait_for_records(settings, DEAD_LETTERS.name, lambda found: len(found) >= 100)
+    finally:
+        await host.stop()
+        await producer.stop()
+    assert len({letter.key for letter in letters}) == 100
+    assert failed == []
