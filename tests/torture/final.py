@@ -11,6 +11,7 @@ import aiohttp
 
 from infra.settings import Settings
 from schemas.codec import DecodeError, decode
+from schemas.events.canary import is_canary
 from schemas.events.dead_letter import read_dead_letter
 from schemas.events.inbound import InboundEvent
 from schemas.events.outbound import OutboundEvent
@@ -19,7 +20,7 @@ from schemas.events.webhook_part import WebhookPart
 from schemas.topics import DEAD_LETTERS, INBOUND, OUTBOUND, SENT
 from tests.installation import Outside
 from tests.reading import records
-from tests.torture.history import HistoryWriter, Letter, Listed, Reading
+from tests.torture.history import HistoryWriter, Letter, Listed, Reading, Recorded
 from tests.torture.progress import Groups
 
 _SIDE_BY_SIDE = 8
@@ -37,12 +38,16 @@ class Named(NamedTuple):
 
 
 async def write_final(outside: Outside, conversations: Iterable[str], writer: HistoryWriter, *, caught_up_s: float = 180.0) -> bool:
-    """Write the final readings, the list of unknown sends and the dead letters.
+    """Write the final readings, the outcomes of sends, the list of unknown ones and the dead letters.
 
     First it waits until every group has read its topics to the end; False if that took longer than `caught_up_s`, all is written then, too.
     """
     has_caught_up = await caught_up(outside.settings, timeout_s=caught_up_s)
     await write_readings(outside, conversations, writer, final=True)
+    for record in await records(outside.settings, SENT.name):
+        if not is_canary(record.key):
+            sent = decode(record.value, SentEvent)
+            writer.write(Recorded(at=record.timestamp / 1000, send=sent.id, outcome=sent.outcome))
     async for send in _pages(outside, "/v1/sends?outcome=unknown", "sends"):
         writer.write(Listed(at=time.time(), send=send["id"], conversation=send["conversation"]))
     for record in await records(outside.settings, DEAD_LETTERS.name):

@@ -94,6 +94,13 @@ class Reading(_Line, frozen=True, kw_only=True, omit_defaults=True, tag="reading
     final: bool = False
 
 
+class Recorded(_Line, frozen=True, kw_only=True, omit_defaults=True, tag="recorded"):
+    """The outcome of a send as it stands in [sent]; `at` is when the broker wrote it."""
+
+    send: str
+    outcome: str
+
+
 class Listed(_Line, frozen=True, kw_only=True, omit_defaults=True, tag="listed"):
     """A send as `ottla sends list -o json` shows it at the end: unknown or parked."""
 
@@ -111,7 +118,7 @@ class Letter(_Line, frozen=True, kw_only=True, omit_defaults=True, tag="letter")
     sends: list[str] = []
 
 
-Entry = Begun | Posted | Stored | Refused | Effect | Status | Fault | Reading | Listed | Letter
+Entry = Begun | Posted | Stored | Refused | Effect | Status | Fault | Reading | Recorded | Listed | Letter
 
 
 class HistoryWriter:

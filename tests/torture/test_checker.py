@@ -28,6 +28,7 @@ from tests.torture.history import (
     Listed,
     Posted,
     Reading,
+    Recorded,
     Refused,
     Status,
     Stored,
@@ -312,9 +313,31 @@ def test_a_right_history_is_clean() -> None:
     assert report.books.dead_lettered == sum(message.answer == "dead-letter" for message in messages) > 0
     assert report.settlement.lost_answers == report.settlement.told == report.settlement.settled > 0
     assert report.settlement.max_s is not None
-    assert report.settlement.seen >= report.settlement.in_time > 0
+    assert report.settlement.timed >= report.settlement.in_time > 0
     assert [(each.fault, each.begun, each.recovered) for each in report.recovery] == [("kill", 1, 1)]
     assert report.recovery[0].p50_s == report.recovery[0].max_s
+
+
+@pytest.mark.parametrize(("seconds", "in_time"), [(-1.0, 1), (9.9, 1), (10.1, 0)])
+def test_how_long_a_lost_answer_was_unknown(seconds: float, in_time: int) -> None:
+    """It is settled when its outcome is written, whenever somebody reads that; before its status it was known by other ways."""
+    message = _Message(id="wamid.1", conversation=_key(1), answer="text")
+    told = Status(at=100.0, platform_id=message.platform_id, status="sent", callback=message.callback)
+    entries: list[Entry] = [
+        Begun(at=0, seed=1, command="test"),
+        Posted(at=0, body=1, message=message.id, conversation=message.conversation, answer="text"),
+        Stored(at=0, body=1),
+        message.effect(answered=0),
+        told,
+        msgspec.structs.replace(message.reading("sent"), at=150.0),
+        message.seen,
+        message.reading("sent", final=True),
+        Recorded(at=100.0 + seconds, send=message.send, outcome="accepted"),
+    ]
+    report = check(entries)
+    assert report.clean, report.lines()
+    assert (report.settlement.timed, report.settlement.in_time) == (1, in_time)
+    assert report.settlement.max_s == pytest.approx(max(0.0, seconds))
 
 
 @pytest.mark.parametrize(("plant", "names"), PLANTS, ids=[plant.__name__.strip("_") for plant, _ in PLANTS])
