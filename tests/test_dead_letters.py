@@ -114,9 +114,13 @@ async def test_a_failed_item_is_answered_after_all_and_once(settings: Settings, 
         again = [decode(each.value, OutboundEvent) for each in await records(settings, "outbound-high")][3:5]
         assert [(event.step, event.lookup) for event in again] == [("redrive", True), ("redrive", True)]
         assert again[0].id == again[1].id
-        _, page = await installation.get(f"/v1/conversations/wa:{ACCOUNT}:{phone}/messages")
-        (question,) = [message for message in page["messages"] if message["text"] == "poison"]
-        assert (question["decision"], question["replies"]) == ("answered", [again[0].id])
+        async with asyncio.timeout(60):
+            while True:  # history gathers for a quarter of a second what it writes
+                _, page = await installation.get(f"/v1/conversations/wa:{ACCOUNT}:{phone}/messages")
+                (question,) = [message for message in page["messages"] if message["text"] == "poison"]
+                if (question["decision"], question["replies"]) == ("answered", [again[0].id]):
+                    break
+                await asyncio.sleep(0.1)
 
 
 async def test_all_are_redriven_in_order_and_may_fail_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
