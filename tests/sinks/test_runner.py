@@ -75,21 +75,30 @@ async def _joined(host: SinkHost) -> None:
 
 
 @asynccontextmanager
-async def _hosted(settings: Settings, sink: _SlowSink, failed: list[BaseException]) -> AsyncIterator[tuple[SinkHost, asyncio.Task[None]]]:
-    """Host a sink with a record to handle; give the host and its start, under way until the sink may start, once the group is joined."""
+async def _host(
+    settings: Settings, sink: _SlowSink, failed: list[BaseException], patience: Patience
+) -> AsyncIterator[tuple[SinkHost, Producer]]:
+    """Make the host of a sink, not started, and a producer for what it is to handle; stop both."""
     await create_topics(settings)
     producer = Producer(settings, client_id="test")
     await producer.start()
     context = Context(settings=settings, producer=producer, config=ConfigTables(settings), clock=SystemClock())
-    host = SinkHost(sink, context, on_fatal=failed.append, patience=Patience())
-    starting = asyncio.create_task(host.start())
+    host = SinkHost(sink, context, on_fatal=failed.append, patience=patience)
     try:
-        await producer.send(INBOUND.name, key=b"wa:1:2", value=b"{}")
-        await _joined(host)
-        yield host, starting
+        yield host, producer
     finally:
         await host.stop()
         await producer.stop()
+
+
+@asynccontextmanager
+async def _hosted(settings: Settings, sink: _SlowSink, failed: list[BaseException]) -> AsyncIterator[tuple[SinkHost, asyncio.Task[None]]]:
+    """Host a sink with a record to handle; give the host and its start, under way until the sink may start, once the group is joined."""
+    async with _host(settings, sink, failed, Patience()) as (host, producer):
+        starting = asyncio.create_task(host.start())
+        await producer.send(INBOUND.name, key=b"wa:1:2", value=b"{}")
+        await _joined(host)
+        yield host, starting
 
 
 async def test_a_group_is_joined_while_the_sink_starts(settings: Settings) -> None:
@@ -149,13 +158,8 @@ class _OneLane(_SlowSink):
 async def test_a_record_that_fails_holds_up_its_own_conversation_alone(settings: Settings, first: tuple[bytes, ...]) -> None:
     """Where a lane has many conversations no other's record waits for the retries of one, come alone or with others."""
     sink, failed = _OneLane(), list[BaseException]()
-    await create_topics(settings)
-    producer = Producer(settings, client_id="test")
-    await producer.start()
-    context = Context(settings=settings, producer=producer, config=ConfigTables(settings), clock=SystemClock())
-    host = SinkHost(sink, context, on_fatal=failed.append, patience=Patience(first_delay_s=0.0, tries=2))
     wanted = {*first, b"three"} - {b"bad"}
-    try:
+    async with _host(settings, sink, failed, Patience(first_delay_s=0.0, tries=2)) as (host, producer):
         for value in (*first, b"three"):
             await producer.send(INBOUND.name, key=value, value=value, partition=0)
             if value == first[-1]:
@@ -168,9 +172,6 @@ async def test_a_record_that_fails_holds_up_its_own_conversation_alone(settings:
         assert not await committed(settings, sink.group, INBOUND.name)
         sink.may_fail.set()
         (letter,) = await wait_for_records(settings, DEAD_LETTERS.name, bool)
-    finally:
-        await host.stop()
-        await producer.stop()
     assert (letter.key, letter.value) == (b"bad", b"bad")
     assert sorted(sink.done) == sorted(wanted)
     assert failed == []
@@ -180,12 +181,7 @@ async def test_a_record_that_fails_holds_up_its_own_conversation_alone(settings:
 async def test_where_all_fail_their_lane_waits(settings: Settings) -> None:
     """What fails by the hundred is nothing of single conversations: only so many are tried at once, and none is passed over."""
     sink, failed = _OneLane(), list[BaseException]()
-    await create_topics(settings)
-    producer = Producer(settings, client_id="test")
-    await producer.start()
-    context = Context(settings=settings, producer=producer, config=ConfigTables(settings), clock=SystemClock())
-    host = SinkHost(sink, context, on_fatal=failed.append, patience=Patience(first_delay_s=0.0, tries=1))
-    try:
+    async with _host(settings, sink, failed, Patience(first_delay_s=0.0, tries=1)) as (host, producer):
         for number in range(100):
             await producer.send(INBOUND.name, key=b"%d" % number, value=b"bad", partition=0)
         await host.start()
@@ -195,8 +191,5 @@ async def test_where_all_fail_their_lane_waits(settings: Settings) -> None:
         assert sink.waiting <= APART_MAX + sink.batch_max
         sink.may_fail.set()
         letters = await wait_for_records(settings, DEAD_LETTERS.name, lambda found: len(found) >= 100)
-    finally:
-        await host.stop()
-        await producer.stop()
     assert len({letter.key for letter in letters}) == 100
     assert failed == []
