@@ -10,9 +10,7 @@ import multiprocessing
 import os
 import secrets
 import sys
-import tempfile
 import traceback
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,12 +23,11 @@ import click
 import psutil
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.servers.local import start_servers
-from infra.settings import Settings
 from tests.installation import Installation
 from tests.torture.in_process import InProcess, silent
 from tests.torture.mutants import body_of
 from tests.torture.over_http import GROWTH_BYTES_MAX, Posted, post_all
+from tests.torture.own_servers import own_servers
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 _CHUNK = 2_000
@@ -119,25 +116,9 @@ def _collect(under_way: dict[Future[Chunk], tuple[int, int]], tally: Tally, prog
 
 async def _over_http(seed: int, count: int, progress: Callable[[int], None]) -> tuple[Posted, bool]:
     """Post to an ingress of our own; return what came of it and whether the ingress says at the end that it is ready."""
-    with tempfile.TemporaryDirectory(prefix="ottla-bodies-") as folder:
-        settings = Settings(
-            home=Path(folder),
-            kafka=os.environ.get("OTTLA_KAFKA", ""),
-            cassandra=os.environ.get("OTTLA_CASSANDRA", ""),
-            topic_prefix=f"bodies{uuid.uuid4().hex[:8]}-",
-            keyspace=f"bodies{uuid.uuid4().hex[:8]}",
-            whatsapp_app_secret="torture-secret",
-            admin_key="torture-admin-key",
-            _env_file=None,
-        )
-        servers = await start_servers(settings, die_with_parent=True)
-        try:
-            found = settings.model_copy(update={"kafka": servers.kafka, "cassandra": servers.cassandra})
-            async with Installation(found, roles=("ingress",)) as installation:
-                posted = await post_all(installation, seed=seed, count=count, progress=progress)
-                return posted, await installation.says_ready(installation.port)
-        finally:
-            await servers.stop()
+    async with own_servers("bodies") as settings, Installation(settings, roles=("ingress",)) as installation:
+        posted = await post_all(installation, seed=seed, count=count, progress=progress)
+        return posted, await installation.says_ready(installation.port)
 
 
 @contextmanager

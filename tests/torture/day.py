@@ -13,9 +13,7 @@ import resource
 import secrets
 import signal
 import sys
-import tempfile
 import time
-import uuid
 from asyncio.subprocess import PIPE
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +25,6 @@ import msgspec
 
 from infra.archive.writer import ARCHIVED
 from infra.cassandra.session import Cassandra
-from infra.servers.local import start_servers
 from infra.settings import Settings
 from infra.simulator.model import SimulatedModel
 from schemas.topics import INBOUND
@@ -39,6 +36,7 @@ from tests.streams.replay.test_replay import at_rest, environment_of, handled, s
 from tests.streams.test_rebuild_tables import stopped
 from tests.torture.history import HistoryWriter
 from tests.torture.load import Load, Play
+from tests.torture.own_servers import own_servers
 
 IN_FULL = 50_000
 SECONDS_MAX = 60.0
@@ -280,25 +278,9 @@ async def _main(events: int, conversations: int, seed: int, progress: Callable[[
     for number in (signal.SIGTERM, signal.SIGINT):
         # All that was started ends with it.
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with tempfile.TemporaryDirectory(prefix="ottla-day-") as name:
-        folder = Path(name)
-        settings = Settings(
-            home=folder / "home",
-            kafka=os.environ.get("OTTLA_KAFKA", ""),
-            cassandra=os.environ.get("OTTLA_CASSANDRA", ""),
-            topic_prefix=f"day{uuid.uuid4().hex[:8]}-",
-            keyspace=f"day{uuid.uuid4().hex[:8]}",
-            whatsapp_app_secret="torture-secret",
-            admin_key="torture-admin-key",
-            _env_file=None,
-        )
-        servers = await start_servers(settings, die_with_parent=True)
-        try:
-            progress(f"seed {seed}")
-            found = settings.model_copy(update={"kafka": servers.kafka, "cassandra": servers.cassandra})
-            return await live_and_replay(found, Load(events=events, conversations=conversations, seed=seed), folder)
-        finally:
-            await servers.stop()
+    async with own_servers("day") as settings:
+        progress(f"seed {seed}")
+        return await live_and_replay(settings, Load(events=events, conversations=conversations, seed=seed), settings.home.parent)
 
 
 @click.command()
