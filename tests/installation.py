@@ -216,8 +216,15 @@ class Installation(Outside):
         await asyncio.gather(*(role.end(signal.SIGKILL) for role in self.running.values()))
         await self.finish()
         if error is not None:
-            for role in self.running.values():
-                sys.stderr.write(f"--- {role.name}\n{role.log.read_text(errors='replace')[-4000:]}\n")
+            sys.stderr.write(self.last_words())
+
+    def last_words(self) -> str:
+        """Return the end of each role's log, and how those that ended did."""
+        words = []
+        for name, role in self.running.items():
+            code = role.process.poll() if role.process is not None else None
+            words.append(f"--- {name}{'' if code is None else f' (ended: {code})'}\n{role.log.read_text(errors='replace')[-4000:]}\n")
+        return "".join(words)
 
     async def twin(self, name: str) -> Role:
         """Start a second process of a role, with an identity of its own, and wait until it is ready; it runs as `NAME-2`."""

@@ -278,6 +278,6 @@ async def test_a_safeguard_is_needed(installation: Installation, safeguard: str,
         if getattr(verdict, shows):
             break
     if switch == "on":
-        assert verdict.clean, verdict
+        assert verdict.clean, f"{verdict}\n{installation.last_words()}"
     else:
-        assert getattr(verdict, shows), f"nothing {shows} without it: {verdict}"
+        assert getattr(verdict, shows), f"nothing {shows} without it: {verdict}\n{installation.last_words()}"
