@@ -19,7 +19,8 @@ import msgspec
 import structlog
 
 from infra.fault_points import point, without
-from infra.kafka.consumer import LostPartitionError, Taken
+from infra.kafka.commits import LostPartitionError
+from infra.kafka.consumer import Taken
 from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.record import Record
 from infra.metrics import PAUSES, REPLY_SECONDS, SEND_RETRIES, SEND_SECONDS, SENDS, SENDS_RESENT, SENDS_SETTLED, SENDS_WAITING

@@ -15,7 +15,8 @@ from infra.clock import SystemClock
 from infra.config_tables import ConfigTables
 from infra.errors import UsageError
 from infra.fault_points import point
-from infra.kafka.consumer import ApartError, LaneConsumer, LostPartitionError, Taken
+from infra.kafka.commits import LostPartitionError
+from infra.kafka.consumer import ApartError, LaneConsumer, Taken
 from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.producer import ProduceError, Producer
 from infra.kafka.record import Record

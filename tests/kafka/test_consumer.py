@@ -11,7 +11,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.kafka.admin import create_topics
-from infra.kafka.consumer import LaneConsumer, LostPartitionError, Taken
+from infra.kafka.commits import LostPartitionError
+from infra.kafka.consumer import LaneConsumer, Taken
 from infra.kafka.group_log import GroupLog
 from infra.kafka.producer import ProduceError, Producer, settle
 from infra.kafka.record import Record
@@ -531,7 +532,7 @@ async def test_a_claim_commits_its_partition_alone(settings: Settings, monkeypat
             commits.append({source.partition for source in offsets})
             await commit(offsets)
 
-        member._all_due_at = asyncio.get_running_loop().time() + 600
+        member._commits._all_due_at = asyncio.get_running_loop().time() + 600
         await asyncio.sleep(0)
         monkeypatch.setattr(member._consumer, "commit", noting)
         for number in range(10):
@@ -541,7 +542,7 @@ async def test_a_claim_commits_its_partition_alone(settings: Settings, monkeypat
         await producer.send(RAW.name, key=b"claimed", value=b"0", partition=3)
         await asyncio.wait_for(claimed.wait(), 30)
         assert commits == [{3}]
-        member._all_due_at = 0.0
+        member._commits._all_due_at = 0.0
         await producer.send(RAW.name, key=b"claimed", value=b"1", partition=3)
         async with asyncio.timeout(30):
             while len(commits) < 2:  # noqa: ASYNC110  # nobody tells of a commit

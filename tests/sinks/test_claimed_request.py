@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from infra.kafka.consumer import LostPartitionError
+from infra.kafka.commits import LostPartitionError
 from infra.post_client import ClosedError
 from sinks.claimed_request import ClaimedRequest
 
