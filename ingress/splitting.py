@@ -2,7 +2,7 @@
 
 A thread would not do: a decoder holds Python's interpreter for as long as a whole body takes it, and the bodies of all others stand still.
 Bodies of the size of a real batch do not wait behind larger ones: they have a process for themselves. A process is started when it is
-first needed, and takes one body after the other.
+needed, takes one body after the other, and ends when there was none for a minute: what a hostile body made it take it would keep.
 
 On the process's input: 4 bytes of length (big-endian), 8 bytes of the time it was received (ms), the body. On its output: 4 bytes of
 length, an `_Answer` in MessagePack. It ends when its input does.
@@ -30,6 +30,7 @@ BATCH_BYTES = 512 * 1024
 
 _ASKED = struct.Struct(">Iq")
 _ANSWERED = struct.Struct(">I")
+_IDLE_S = 60.0
 # Whoever posts small bodies comes first on a machine that is busy.
 _NICE = 10
 
@@ -46,11 +47,11 @@ class _Answer(msgspec.Struct):
 
 
 class Splitting:
-    """Splits the large bodies of one channel; `close` ends its processes."""
+    """Splits the large bodies of one channel; `close` ends its processes, and `idle_s` seconds without a body end each."""
 
-    def __init__(self, channel: str) -> None:
-        self._batches = _SplittingProcess(channel)
-        self._larger = _SplittingProcess(channel)
+    def __init__(self, channel: str, *, idle_s: float = _IDLE_S) -> None:
+        self._batches = _SplittingProcess(channel, idle_s)
+        self._larger = _SplittingProcess(channel, idle_s)
 
     async def split(self, body: bytes, *, received_at_ms: int) -> list[Part]:
         """Return the parts of a body, at least one; BodyRefusedError if it is not JSON, SplittingEndedError if nobody can tell."""
@@ -66,25 +67,46 @@ class Splitting:
 class _SplittingProcess:
     """One process, started when it is needed, and again when it has ended."""
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, idle_s: float) -> None:
         self._channel = channel
+        self._idle_s = idle_s
+        self._idle: asyncio.TimerHandle | None = None
+        self._bodies = 0
         self._process: subprocess.Popen[bytes] | None = None
         # Its one thread waits for the process, and so do the bodies that come meanwhile.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="splitting")
 
     async def split(self, body: bytes, *, received_at_ms: int) -> list[Part]:
-        answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, body, received_at_ms)
+        loop = asyncio.get_running_loop()
+        if self._idle is not None:
+            self._idle.cancel()
+        self._bodies += 1
+        try:
+            answer = await loop.run_in_executor(self._thread, self._ask, body, received_at_ms)
+        finally:
+            self._bodies -= 1
+            if not self._bodies:
+                # In the thread that asks it: never while it has a body.
+                self._idle = loop.call_later(self._idle_s, self._thread.submit, self._rest)
         if answer.refused is not None:
             raise BodyRefusedError(answer.refused)
         return answer.parts
 
     def close(self) -> None:
+        self._bodies += 1  # nothing is scheduled any more
+        if self._idle is not None:
+            self._idle.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
         if self._process is not None:
             self._process.kill()
         self._thread.shutdown()
         if self._process is not None:
             _end(self._process)
+
+    def _rest(self) -> None:
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
 
     def _ask(self, body: bytes, received_at_ms: int) -> _Answer:
         process = self._process

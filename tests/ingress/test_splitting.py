@@ -92,6 +92,24 @@ async def test_nothing_is_started_before_it_is_needed(splitting: Splitting) -> N
     assert len(children()) == 1
 
 
+async def test_a_process_without_a_body_ends_and_gives_its_memory_back() -> None:
+    splitting = Splitting(CHANNEL.name, idle_s=0.1)
+    try:
+        bodies = [asyncio.create_task(splitting.split(body, received_at_ms=1)) for body in (SLOW, LARGER, TEXT)]
+        await bodies[2]
+        async with asyncio.timeout(20):
+            while splitting._batches._process is not None:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*bodies)  # while there are bodies it goes on
+        async with asyncio.timeout(20):
+            while splitting._batches._process or splitting._larger._process:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0.01)
+        assert children() == []
+        assert await splitting.split(TEXT, received_at_ms=17) == CHANNEL.split(TEXT, received_at_ms=17)
+    finally:
+        splitting.close()
+
+
 async def test_the_process_ends_with_the_one_that_started_it(splitting: Splitting) -> None:
     """Also in the middle of a body, and though nobody told it: its input ends."""
     await splitting.split(TEXT, received_at_ms=1)
