@@ -63,17 +63,17 @@ class Running:
                 return line
         raise AssertionError(f"it ended without {missing}: {self.lines}")
 
-    def end(self) -> int:
-        """Wait for its end, at most the ten seconds that stopping may take, and return its exit code."""
-        code = self.process.wait(timeout=10)
+    def end(self, *, within_s: float = _ENOUGH_S) -> int:
+        """Wait for its end and return its exit code."""
+        code = self.process.wait(timeout=within_s)
         while (line := self._queue.get(timeout=_ENOUGH_S)) is not None:
             self.lines.append(line)
         return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop, and wait for that."""
+        """Ask it to stop, and wait for that, at most the ten seconds that it may take."""
         self.process.send_signal(number)
-        return self.end()
+        return self.end(within_s=10)
 
     def journal(self, what: str) -> list[dict[str, Any]]:
         """Return what the roles noted: their starts or their ends, in order."""
