@@ -1,4 +1,7 @@
-"""The small HTTP server that every role but the ingress runs: /livez, /readyz, /metrics and /restart, on loopback unless told otherwise."""
+"""The small HTTP server that every role but the ingress runs: /livez, /readyz, /metrics and /restart, on loopback unless told otherwise.
+
+What every such process needs while it runs is here as well: its garbage is collected.
+"""
 
 import asyncio
 import hmac
@@ -10,6 +13,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from infra.collector import collect_often
 from infra.errors import OttlaError
 from infra.settings import Settings
 
@@ -32,9 +36,11 @@ class RoleServer:
         self._supervised = "OTTLA_SUPERVISED" in os.environ if supervised is None else supervised
         self._ready = ready
         self._runner: web.AppRunner | None = None
+        self._collecting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen; OttlaError if the address cannot be used."""
+        self._collecting = asyncio.create_task(collect_often(), name="collect garbage")
         app = web.Application()
         app.add_routes(
             [
@@ -57,6 +63,8 @@ class RoleServer:
 
     async def stop(self) -> None:
         """Stop listening."""
+        if self._collecting is not None:
+            self._collecting.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

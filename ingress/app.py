@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from infra.cassandra.session import Cassandra
 from infra.clock import SystemClock
+from infra.collector import collect_often
 from infra.config_tables import ConfigTables
 from infra.errors import OttlaError
 from infra.kafka.follower import Follower
@@ -114,6 +115,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         asyncio.create_task(_read_config(tables, secrets), name="read config"),
         asyncio.create_task(_connect_cassandra(state, settings), name="connect cassandra"),
         asyncio.create_task(state.lag.run(), name="watch lag"),
+        asyncio.create_task(collect_often(), name="collect garbage"),
     ]
     if settings.canary_interval:
         canaries = send_canaries(producer, clock, interval_s=settings.canary_interval, source=settings.worker)

@@ -59,7 +59,9 @@ async def test_a_short_run_of_everything_comes_to_an_end(settings: Settings, tmp
     assert all(done == total for done, total in seen.values())
     assert list(seen) == [scenario.name for scenario in SCENARIOS]
     figures = {f"{result.name}: {figure.name}": figure for result in results for figure in result.figures}
-    assert [name for name, figure in figures.items() if math.isnan(figure.value)] == []
+    # So few rows may be restored faster than two starts differ.
+    unknown = {name for name, figure in figures.items() if math.isnan(figure.value)}
+    assert unknown <= {"ids: rows restored"}
     assert all(figure.how for figure in figures.values())
     assert figures["latency: without a reply"].value == 0
     assert figures["kill: without a reply"].value == 0
