@@ -72,6 +72,7 @@ class _SplittingProcess:
         self._idle_s = idle_s
         self._idle: asyncio.TimerHandle | None = None
         self._bodies = 0
+        self._is_closed = False
         self._process: subprocess.Popen[bytes] | None = None
         # Its one thread waits for the process, and so do the bodies that come meanwhile.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="splitting")
@@ -85,7 +86,7 @@ class _SplittingProcess:
             answer = await loop.run_in_executor(self._thread, self._ask, body, received_at_ms)
         finally:
             self._bodies -= 1
-            if not self._bodies:
+            if not (self._bodies or self._is_closed):
                 # In the thread that asks it: never while it has a body.
                 self._idle = loop.call_later(self._idle_s, self._thread.submit, self._rest)
         if answer.refused is not None:
@@ -93,7 +94,7 @@ class _SplittingProcess:
         return answer.parts
 
     def close(self) -> None:
-        self._bodies += 1  # nothing is scheduled any more
+        self._is_closed = True
         if self._idle is not None:
             self._idle.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -213,10 +213,10 @@ class Installation(Outside):
             self._supervisor.cancel()
             with suppress(asyncio.CancelledError):
                 await self._supervisor
+        if error is not None:  # before they are killed: who ended by itself must show
+            sys.stderr.write(self.last_words())
         await asyncio.gather(*(role.end(signal.SIGKILL) for role in self.running.values()))
         await self.finish()
-        if error is not None:
-            sys.stderr.write(self.last_words())
 
     def last_words(self) -> str:
         """Return the end of each role's log, and how those that ended did."""

@@ -4,10 +4,14 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from infra import collector
+from infra.role_server import RoleServer
+from infra.servers.state import free_ports
+from infra.settings import Settings
 
 
 class Holder:
@@ -25,13 +29,28 @@ def _collector_as_before() -> Iterator[None]:
     gc.set_threshold(*thresholds)
 
 
-async def test_cycles_are_collected_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "_COLLECT_S", 0.01)
+async def collected() -> None:
+    """Return when a cycle that is made now is gone."""
     collector.tune_collector()
     gone = weakref.ref(Holder())
     assert gone() is not None
-    collecting = asyncio.create_task(collector.collect_often())
     async with asyncio.timeout(20):
         while gone() is not None:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
+
+
+async def test_cycles_are_collected_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "_COLLECT_S", 0.01)
+    collecting = asyncio.create_task(collector.collect_often())
+    await collected()
     collecting.cancel()
+
+
+async def test_they_are_where_a_role_is_served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(collector, "_COLLECT_S", 0.01)
+    server = RoleServer(Settings(home=tmp_path, metrics_port=free_ports(1)[0], worker="test", _env_file=None), ready=lambda: True)
+    await server.start()
+    try:
+        await collected()
+    finally:
+        await server.stop()
