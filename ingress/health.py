@@ -44,13 +44,10 @@ class Readiness:
     @property
     def log_answers(self) -> bool:
         """Whether a webhook would be stored, as of the last check."""
-        return self._has_topics and not self._producer.fatal
+        return self._has_topics
 
     async def check(self) -> bool:
         """Tell whether the ingress can do its work now; `reason` says what is missing."""
-        if self._producer.fatal:
-            self.reason = f"the producer is broken: {self._producer.fatal}"
-            return False
         if not self._has_topics or time.monotonic() - self._asked_at > _PROBE_S:
             try:
                 await self._producer.ask_partitions(RAW.name, timeout_s=_PROBE_S)

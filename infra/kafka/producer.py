@@ -1,35 +1,50 @@
-"""The producer of every role: confluent-kafka behind `await`, acknowledged by all in-sync replicas, idempotent.
+"""The producer of every role: acknowledged by all in-sync replicas, idempotent, in order within a partition, each record with a deadline.
 
-librdkafka calls back on the thread that polls. Callbacks only append to a deque, and the poll thread wakes the event loop once a poll
-rather than once a record: measured, that is what makes awaiting acknowledgements cheap. Records are placed by Java's murmur2, as every
-other producer of these topics places them. aiokafka's and Faust's own producers were weighed in infra/decisions/0004-producer.md.
+It is ours, over aiokafka's client and its record format: all partitions that wait for a broker go into one request, which is what makes a
+record cheap for the broker and for us at a few hundred messages a second; a batch that was refused or is not answered in time ends with an
+error, and nothing of it can be written later than what follows (batches.py). Why neither librdkafka's producer nor aiokafka's own:
+infra/decisions/0004-producer.md. Records are placed by Java's murmur2, as every other producer of these topics places them.
 """
 
 import asyncio
-import logging
-import threading
+import random
 import weakref
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Coroutine, Sequence
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
-import structlog
-from confluent_kafka import KafkaError, KafkaException, Message
-from confluent_kafka import Producer as ConfluentProducer
+from aiokafka.errors import KafkaError, NodeNotReadyError, UnknownTopicOrPartitionError, for_code
 
 from infra.fault_points import record_timestamp_ms
-from infra.kafka.connection import librdkafka_options
+from infra.kafka.batches import Batch, PartitionQueue, Waiting
+from infra.kafka.brokers import AGAIN_MAX_S, AGAIN_S, Answer, Brokers, is_unanswered
 from infra.metrics import PRODUCE_ERRORS, PRODUCER_QUEUE
 from infra.settings import Settings
 from infra.tracing import with_traceparent
 from schemas.codec import Headers
+from schemas.ids import key_hash
 from schemas.topics import RECORD_BYTES_MAX
 
-log = structlog.get_logger()
+_RECORDS_MAX = 200_000
+_BYTES_MAX = 256 << 20
+_RECORD_BYTES_MAX = RECORD_BYTES_MAX + 65_536
+_REQUEST_BYTES_MAX = 16 << 20
+"""A request is closed at this size, well below what a broker takes (socket.request.max.bytes, 100 MiB)."""
+_OVERHEAD_BYTES = 100
+"""What a record takes beside its key, value and headers, about."""
 
-_POLL_S = 0.05
-_QUEUE_RECORDS_MAX = 200_000
-_QUEUE_KIB_MAX = 256 * 1024
+_REQUEST_S = 5.0
+_SWEEP_S = 0.25
+_DOUBLINGS_MAX = 8
+# A topic that is missing at first may be about to be made; after this it is an error.
+_MISSING_S = 5.0
+_KEYS_REMEMBERED = 32_768
+
+_hash = lru_cache(_KEYS_REMEMBERED)(key_hash)
+"""A conversation's key comes again and again, and hashing it takes as long as all the rest."""
+
+_STOPPED = "the producer was not started, or was stopped"
 
 
 class ProduceError(Exception):
@@ -46,65 +61,76 @@ class RecordWriter(Protocol):
         """Take a record and return its offset; ProduceError if it is not taken."""
 
 
+class _Unplaced(NamedTuple):
+    """A record of a topic whose partitions are not known yet."""
+
+    record: Waiting
+    partition: int
+
+
 class Producer:
-    """Sends records and hands out their acknowledgement; topics are named without the installation's prefix."""
+    """Sends records and hands out their acknowledgement; topics are named without the installation's prefix.
+
+    It belongs to the event loop in which it was started, and is used from there alone.
+    """
 
     def __init__(self, settings: Settings, *, client_id: str, delivery_timeout_s: float = 30.0, linger_ms: float = 1.0) -> None:
         self._prefix = settings.topic_prefix
-        self._config: dict[str, Any] = librdkafka_options(settings) | {
-            "client.id": client_id,
-            "acks": "all",
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            "linger.ms": linger_ms,
-            "message.max.bytes": RECORD_BYTES_MAX + 65_536,
-            "queue.buffering.max.messages": _QUEUE_RECORDS_MAX,
-            "queue.buffering.max.kbytes": _QUEUE_KIB_MAX,
-            "delivery.timeout.ms": int(delivery_timeout_s * 1000),
-            "request.timeout.ms": int(min(delivery_timeout_s, 5.0) * 1000),
-            "socket.keepalive.enable": True,
-            "reconnect.backoff.ms": 50,
-            "reconnect.backoff.max.ms": 1000,
-            "topic.metadata.refresh.interval.ms": 60_000,
-            # A topic that is missing at first may be about to be made; after this it is an error.
-            "topic.metadata.propagation.max.ms": 5_000,
-            "log_level": 3,
-        }
-        self._delivered: deque[tuple[asyncio.Future[int], KafkaError | None, int, str]] = deque()
-        self._partitions: dict[str, int] = {}
-        self._room = asyncio.Event()
-        self._stopped = threading.Event()
+        self._delivery_s = delivery_timeout_s
+        self._linger_s = linger_ms / 1000
+        self._brokers = Brokers(settings, client_id=client_id, request_timeout_s=min(delivery_timeout_s, _REQUEST_S))
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: ConfluentProducer | None = None
-        self._thread: threading.Thread | None = None
-        self.fatal: str = ""
+        self._partitions: dict[str, int] = {}
+        """Of the topics whose leaders are known, so that records can be placed at once."""
+        self._asked: dict[str, int] = {}
+        self._learning: set[str] = set()
+        self._unplaced: dict[str, deque[_Unplaced]] = {}
+        self._queues: dict[tuple[str, int], PartitionQueue] = {}
+        self._waiting: dict[PartitionQueue, None] = {}
+        """The queues in which a batch may wait, the one that waits longest first."""
+        self._busy: set[int] = set()
+        """The brokers that have a request of ours: each has one at most, so that its partitions keep their order."""
+        self._producer_id: int | None = None
+        self._asking_for_id = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pumping: asyncio.Handle | None = None
+        self._trying_again: asyncio.TimerHandle | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._records = 0
+        self._bytes = 0
+        self._room = asyncio.Event()
 
     async def start(self) -> None:
         """Start sending; needs a running event loop. Does not wait for the broker."""
         self._loop = asyncio.get_running_loop()
-        self._client = ConfluentProducer(self._config, logger=logging.getLogger("librdkafka"))
         # A client that a gauge holds would try to reach its broker for ever.
         held = weakref.ref(self)
         PRODUCER_QUEUE.set_function(lambda: producer.queued if (producer := held()) is not None else 0)
-        self._thread = threading.Thread(target=self._poll, name="producer", daemon=True)
-        self._thread.start()
+        self._begin(self._connect())
 
     @property
     def queued(self) -> int:
         """How many records wait to be acknowledged."""
-        return len(self._client) if self._client is not None else 0
+        return self._records
 
     async def stop(self, timeout_s: float = 5.0) -> None:
         """Send what is queued, for at most `timeout_s` seconds, then stop."""
-        if self._client is None or self._thread is None:
+        loop = self._loop
+        if loop is None:
             return
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while len(self._client) and asyncio.get_running_loop().time() < deadline:
+        deadline = loop.time() + timeout_s
+        while self._records and (left := deadline - loop.time()) > 0:
             self._room.clear()
-            await _wait_at_most(self._room, 0.1)
-        self._stopped.set()
-        await asyncio.to_thread(self._thread.join)
-        self._drain()
+            await _wait_at_most(self._room, left)
+        self._loop = None
+        for handle in (self._pumping, self._trying_again, self._sweeping):
+            if handle is not None:
+                handle.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._brokers.close()
+        self._expire(float("inf"), "the producer was stopped")
 
     def produce(
         self,
@@ -117,26 +143,34 @@ class Producer:
     ) -> asyncio.Future[int]:
         """Queue a record; the future becomes its offset, or raises ProduceError. Records of one partition keep their order.
 
-        Raises ProduceError at once when the queue is full or the client is broken for good.
+        Raises ProduceError at once when the queue is full or the record is larger than any topic takes.
         """
-        if self._client is None or self._loop is None:
-            raise ProduceError("the producer was not started")
-        future: asyncio.Future[int] = self._loop.create_future()
+        loop = self._loop
+        if loop is None:
+            raise ProduceError(_STOPPED)
         headers = with_traceparent(headers) if headers else []
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            self._delivered.append((future, error, message.offset(), topic))
-
-        try:
-            self._client.produce(
-                self._prefix + topic, value, key, partition, on_delivery=delivered, headers=headers, timestamp=record_timestamp_ms()
-            )
-        except BufferError:
+        size = len(key or b"") + len(value or b"") + sum(len(name) + len(content) for name, content in headers) + _OVERHEAD_BYTES
+        if size > _RECORD_BYTES_MAX:
             PRODUCE_ERRORS.labels(topic).inc()
-            raise ProduceError("the producer's queue is full") from None
-        except KafkaException as error:
+            raise ProduceError(f"a record for {topic} of {size:,} bytes is too large: a topic takes {_RECORD_BYTES_MAX:,} at most")
+        if self._records >= _RECORDS_MAX or self._bytes + size > _BYTES_MAX:
             PRODUCE_ERRORS.labels(topic).inc()
-            raise ProduceError(str(error.args[0])) from error
+            raise ProduceError("the producer's queue is full")
+        future: asyncio.Future[int] = loop.create_future()
+        record = Waiting(key, value, headers, record_timestamp_ms() or None, size, future, loop.time() + self._delivery_s)
+        self._records += 1
+        self._bytes += size
+        if topic in self._partitions:
+            self._place(topic, record, partition)
+        else:
+            self._unplaced.setdefault(topic, deque()).append(_Unplaced(record, partition))
+            if topic not in self._learning:
+                self._learning.add(topic)
+                self._begin(self._learn(topic))
+        if self._pumping is None:
+            self._pumping = loop.call_later(self._linger_s, self._pump) if self._linger_s else loop.call_soon(self._pump)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(_SWEEP_S, self._sweep)
         return future
 
     async def send(self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers | None = None, partition: int = -1) -> int:
@@ -145,53 +179,263 @@ class Producer:
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has (fixed when it was made); ProduceError if the broker does not say."""
-        known = self._partitions.get(topic)
+        known = self._partitions.get(topic) or self._asked.get(topic)
         if known is None:
-            known = self._partitions[topic] = await self.ask_partitions(topic)
+            known = self._asked[topic] = await self.ask_partitions(topic)
         return known
 
     async def ask_partitions(self, topic: str, timeout_s: float = 5.0) -> int:
         """Ask the broker how many partitions a topic has; ProduceError if it does not answer or does not have it."""
-        client = self._client
-        if client is None:
-            raise ProduceError("the producer was not started")
+        if self._loop is None:
+            raise ProduceError(_STOPPED)
         name = self._prefix + topic
         try:
-            metadata = await asyncio.to_thread(client.list_topics, name, timeout_s)
-        except KafkaException as error:
-            raise ProduceError(str(error.args[0])) from error
-        described = metadata.topics[name]
-        if described.error is not None or not described.partitions:
+            async with asyncio.timeout(timeout_s):
+                counted = await self._count(name)
+                while counted is None:
+                    await asyncio.sleep(AGAIN_S)
+                    counted = await self._count(name)
+        except TimeoutError:
+            raise ProduceError(self._brokers.last_error or f"no answer within {timeout_s:g} s") from None
+        if not counted:
             raise ProduceError(f"no topic {name}: run `ottla topics create`")
-        return len(described.partitions)
+        return counted
 
-    def _poll(self) -> None:
-        client, loop = self._client, self._loop
-        if client is None or loop is None:
-            return
-        while not self._stopped.is_set():
-            client.poll(_POLL_S)
-            if self._delivered:
-                try:
-                    loop.call_soon_threadsafe(self._drain)
-                except RuntimeError:  # the loop is closed: nobody waits any more
+    # -- what has to be asked first ----------------------------------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        await self._brokers.connect()
+        self._pump()
+
+    async def _count(self, name: str) -> int | None:
+        """Ask for the number of a topic's partitions; 0: there is no such topic, None: it was not answered."""
+        try:
+            return await self._brokers.partitions(name)
+        except Exception as error:
+            if not is_unanswered(error):
+                raise
+            self._brokers.failed(error)
+            return None
+
+    async def _learn(self, topic: str) -> None:
+        """Find out how many partitions a topic has and who leads them, then place the records that wait for it."""
+        loop = asyncio.get_running_loop()
+        name = self._prefix + topic
+        missing_since: float | None = None
+        try:
+            while topic in self._unplaced:  # until they are placed, or have all expired
+                count = await self._count(name)
+                if count:
+                    await self._brokers.learn_leaders(name)
+                    self._partitions[topic] = count
+                    for record, partition in self._unplaced.pop(topic, ()):
+                        self._place(topic, record, partition)
+                    self._pump()
                     return
+                if count == 0:
+                    missing_since = missing_since or loop.time()
+                    if loop.time() - missing_since > _MISSING_S:
+                        self._expire_unplaced(topic, float("inf"), f"no topic {name}: run `ottla topics create`")
+                        return
+                await asyncio.sleep(AGAIN_S)
+        finally:
+            self._learning.discard(topic)
 
-    def _drain(self) -> None:
-        delivered = self._delivered
-        while delivered:
-            future, error, offset, topic = delivered.popleft()
-            if error is not None:
-                PRODUCE_ERRORS.labels(topic).inc()
-            if error is not None and error.fatal():
-                self.fatal = str(error)
-            if future.done():  # nobody waits any more: cancelled, or given up
+    async def _ask_for_id(self) -> None:
+        """Get an id for this producer, under which the brokers count its batches."""
+        try:
+            while self._producer_id is None:
+                try:
+                    self._producer_id = await self._brokers.new_producer_id()
+                except Exception as error:
+                    if not is_unanswered(error):
+                        raise
+                    self._brokers.failed(error)
+                    await asyncio.sleep(AGAIN_S)
+        finally:
+            self._asking_for_id = False
+        self._pump()
+
+    # -- from queues to requests ---------------------------------------------------------------------------------------------------------
+
+    def _place(self, topic: str, record: Waiting, partition: int) -> None:
+        count = self._partitions[topic]
+        if partition < 0:
+            partition = random.randrange(count) if record.key is None else _hash(record.key) % count  # noqa: S311  # a place, not a secret
+        elif partition >= count:
+            self._settle_one(topic, record, f"{topic} has no partition {partition}, only {count}")
+            return
+        queue = self._queues.get((topic, partition))
+        if queue is None:
+            queue = self._queues[topic, partition] = PartitionQueue(topic, partition)
+        try:
+            queue.append(record)
+        except (TypeError, ValueError) as error:
+            self._settle_one(topic, record, f"the record cannot be written: {error}")
+            return
+        self._waiting[queue] = None
+
+    def _pump(self) -> None:
+        """Send what may go out now: one request for each broker that has none, with one batch of each partition."""
+        if self._pumping is not None:
+            self._pumping.cancel()
+            self._pumping = None
+        loop = self._loop
+        # Where all are busy, whoever answers first comes here again.
+        if loop is None or not (known := self._brokers.known) or len(self._busy) >= known:
+            return
+        if self._trying_again is not None:
+            self._trying_again.cancel()
+            self._trying_again = None
+        requests, again_at = self._gather(loop.time())
+        for leader, queues in requests.items():
+            self._busy.add(leader)
+            self._begin(self._request(leader, queues))
+        if again_at is not None:
+            self._trying_again = loop.call_later(again_at - loop.time(), self._pump)
+
+    def _gather(self, now: float) -> tuple[dict[int, list[PartitionQueue]], float | None]:
+        """Return the queues whose next batch may go out, by their leader, and when to look again for those that had to be put off."""
+        requests: dict[int, list[PartitionQueue]] = {}
+        sizes: dict[int, int] = {}
+        put_off: list[float] = []
+        for queue in list(self._waiting):
+            if not queue.is_waiting:
+                del self._waiting[queue]
                 continue
-            if error is None:
-                future.set_result(offset)
+            leader = self._leader(queue, now)
+            if leader is None:
+                put_off.append(queue.not_before)
+                continue
+            size = sizes.get(leader, 0) + queue.next_size
+            if leader in self._busy or (leader in requests and size > _REQUEST_BYTES_MAX):
+                continue
+            if not queue.take(self._producer_id):
+                self._want_id()
+                break
+            del self._waiting[queue]
+            requests.setdefault(leader, []).append(queue)
+            sizes[leader] = size
+        return requests, min(put_off, default=None)
+
+    def _leader(self, queue: PartitionQueue, now: float) -> int | None:
+        """Return who may be asked to write a queue's next batch; None: nobody before `queue.not_before`."""
+        if queue.not_before > now:
+            return None
+        leader = self._brokers.leader(self._prefix + queue.topic, queue.number)
+        if leader is None:
+            queue.not_before = now + AGAIN_S
+        return leader
+
+    def _want_id(self) -> None:
+        # Asked for at the first batch; a partition that has used up the epochs of one id goes on under the next.
+        self._producer_id = None
+        if not self._asking_for_id:
+            self._asking_for_id = True
+            self._begin(self._ask_for_id())
+
+    async def _request(self, node_id: int, queues: Sequence[PartitionQueue]) -> None:
+        """Send one batch of each queue to their leader, and settle, repeat or give up each by its answer."""
+        answer: Answer = {}
+        error: Exception = UnknownTopicOrPartitionError()  # of a partition that an answer leaves out
+        try:
+            await self._brokers.reach(node_id)
+            batches = [(self._prefix + queue.topic, queue.number, queue.leave()) for queue in queues]
+            answer = await self._brokers.produce(node_id, batches)
+        except Exception as caught:  # noqa: BLE001  # whatever it is, what became of the batches is not known
+            error = caught
+        finally:
+            self._busy.discard(node_id)
+        for queue in queues:
+            code, offset = answer.get((self._prefix + queue.topic, queue.number), (None, -1))
+            if code == 0:
+                self._brokers.last_error = ""
+                _acknowledge(self._forget(queue.acknowledged()), offset)
             else:
-                future.set_exception(ProduceError(error.str()))
+                self._refused(queue, error if code is None else for_code(code)())
+            if queue.is_waiting:
+                self._waiting[queue] = None
         self._room.set()
+        self._pump()
+
+    def _refused(self, queue: PartitionQueue, error: Exception) -> None:
+        """Let a batch go out again, unless its time is over or it can never be written."""
+        self._brokers.failed(error)
+        if isinstance(error, NodeNotReadyError) or getattr(error, "invalid_metadata", False):
+            self._brokers.leaders_changed()
+        batch, loop = queue.in_flight, self._loop
+        if batch is None or loop is None:
+            return
+        if isinstance(error, KafkaError) and not error.retriable:
+            self._fail(queue.topic, queue.given_up(), self._brokers.last_error)
+        elif batch.deadline <= loop.time():
+            self._fail(queue.topic, queue.given_up(), self._too_late())
+        else:
+            queue.not_before = loop.time() + min(AGAIN_S * 2 ** min(queue.again() - 1, _DOUBLINGS_MAX), AGAIN_MAX_S)
+
+    # -- what became of the records ------------------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Settle what has waited too long."""
+        self._sweeping = None
+        loop = self._loop
+        if loop is None:
+            return
+        self._expire(loop.time(), self._too_late())
+        if self._records:
+            self._sweeping = loop.call_later(_SWEEP_S, self._sweep)
+
+    def _too_late(self) -> str:
+        last_error = self._brokers.last_error
+        return f"not acknowledged within {self._delivery_s:g} s" + (f" ({last_error})" if last_error else "")
+
+    def _expire(self, now: float, reason: str) -> None:
+        for queue in self._queues.values():
+            for batch in queue.expire(now):
+                self._fail(queue.topic, batch, reason)
+        for topic in list(self._unplaced):
+            self._expire_unplaced(topic, now, reason)
+        self._room.set()
+
+    def _expire_unplaced(self, topic: str, now: float, reason: str) -> None:
+        unplaced = self._unplaced[topic]
+        while unplaced and unplaced[0].record.deadline <= now:
+            self._settle_one(topic, unplaced.popleft().record, reason)
+        if not unplaced:
+            del self._unplaced[topic]
+        self._room.set()
+
+    def _forget(self, batch: Batch) -> list[asyncio.Future[int]]:
+        """Take a batch off the books and return the futures of its records; none if it was settled before."""
+        futures, batch.futures = batch.futures, []
+        if futures:
+            self._records -= batch.count
+            self._bytes -= batch.size
+        return futures
+
+    def _fail(self, topic: str, batch: Batch, reason: str) -> None:
+        for future in self._forget(batch):
+            PRODUCE_ERRORS.labels(topic).inc()
+            if not future.done():  # else nobody waits any more: cancelled, or given up
+                future.set_exception(ProduceError(reason))
+
+    def _settle_one(self, topic: str, record: Waiting, reason: str) -> None:
+        self._records -= 1
+        self._bytes -= record.size
+        PRODUCE_ERRORS.labels(topic).inc()
+        if not record.future.done():
+            record.future.set_exception(ProduceError(reason))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _acknowledge(futures: Sequence[asyncio.Future[int]], first: int) -> None:
+    for offset, future in enumerate(futures, first):
+        if not future.done():  # else nobody waits any more
+            future.set_result(offset)
 
 
 async def _wait_at_most(event: asyncio.Event, timeout_s: float) -> None:

@@ -8,7 +8,7 @@ class _Log(Producer):
     """Has its topics."""
 
     def __init__(self) -> None:
-        self.fatal = ""
+        """Begin without a broker."""
 
     async def ask_partitions(self, topic: str, timeout_s: float = 5.0) -> int:
         assert topic == "raw", timeout_s
