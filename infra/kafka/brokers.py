@@ -7,11 +7,12 @@ from typing import Any
 import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import KafkaError, NodeNotReadyError, for_code
+from aiokafka.errors import BrokerResponseError, KafkaError, NodeNotReadyError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
+from confluent_kafka import KafkaError as ConfluentError
 
 import infra.kafka.corrections  # noqa: F401  # they are put right by importing it
 from infra.kafka.connection import aiokafka_options
@@ -126,8 +127,7 @@ class Brokers:
 
     def failed(self, error: Exception) -> None:
         """Keep what went wrong, and say it in the log unless it is the same as before."""
-        name, text = type(error).__name__, str(error)  # aiokafka's have their name in the text already
-        said = text if name in text else f"{name}: {text}" if text else name
+        said = _sentence(error)
         if said != self.last_error:
             log.warning("Kafka does not take records", error=said)
         self.last_error = said
@@ -138,3 +138,10 @@ class Brokers:
         if self._client is None or node_id is None:
             raise NodeNotReadyError("no broker is known yet")
         return await self._client.send(node_id, request)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, BrokerResponseError):
+        return str(ConfluentError(error.errno).str())  # librdkafka has words for what aiokafka has names for
+    name, text = type(error).__name__, str(error)
+    return text if name in text else f"{name}: {text}" if text else name

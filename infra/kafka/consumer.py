@@ -34,6 +34,7 @@ from schemas.topics import Topic
 log = structlog.get_logger()
 
 _RETIRE_S = 4.0
+_FAREWELL_S = 2.0
 _LOOK_S = 1.0
 _DAY_MS = 86_400_000
 _APART = "apart"
@@ -166,9 +167,18 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         marks = dict(self._marks)
         await self._lanes.retire(timeout_s=timeout_s)
         await _end(self._tasks[1:])
-        await self._commits.commit(marks)
-        await self._consumer.stop()
+        # aiokafka waits for a broker for ever, also for one that was stopped before us.
+        await self._at_most(
+            _FAREWELL_S, self._commits.commit(marks), "what was done since the last commit is repeated, which its ids make harmless"
+        )
+        await self._at_most(_FAREWELL_S, self._consumer.stop(), "the group waits for this member until its session ends")
         self._commits.close()
+
+    async def _at_most(self, seconds: float, work: Awaitable[object], otherwise: str) -> None:
+        try:
+            await asyncio.wait_for(work, seconds)
+        except TimeoutError:
+            log.warning("no broker answered at the end", group=self._group, so=otherwise)
 
     @property
     def in_flight(self) -> int:

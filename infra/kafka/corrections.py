@@ -15,6 +15,9 @@ lost. aiokafka expects an OSError; the other one ended the routine that keeps a 
 Assigning: a consumer that names a group and is given other partitions while its coordinator is looked for loses the routine that watches
 over the coordinator to an assertion about the partitions it had before, with a stack in the log.
 
+Asking for metadata: where the brokers refuse connections and a partition is known to have no leader, as while they are being stopped one
+after the other, the fetcher asks again the moment it was refused, without a pause, and takes a whole core for it.
+
 Looking for a coordinator: a broker that was just away may know of no broker, not even itself, and a client that begins with that answer has
 nobody to ask. aiokafka takes this for a defect (an assertion) instead of waiting until somebody is known.
 """
@@ -103,6 +106,19 @@ async def _look_up_where_known(client: Any, coordinator_type: Any, coordinator_k
 
 
 AIOKafkaClient.coordinator_lookup = _look_up_where_known
+
+_update = AIOKafkaClient._metadata_update  # noqa: SLF001
+
+
+async def _update_after_a_pause(client: Any, cluster: Any, topics: Any) -> Any:
+    """Ask the brokers for their metadata; whoever waits for it waits a moment longer if none of them answers."""
+    updated = await _update(client, cluster, topics)
+    if not updated:
+        await asyncio.sleep(_AGAIN_S)
+    return updated
+
+
+AIOKafkaClient._metadata_update = _update_after_a_pause  # noqa: SLF001
 
 _write = AIOKafkaConnection.send
 

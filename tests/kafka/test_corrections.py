@@ -183,3 +183,23 @@ async def test_no_broker_is_known_for_a_moment(settings: Settings) -> None:
         assert not consumer._coordinator._coordination_task.done()
     finally:
         await consumer.stop()
+
+
+@pytest.mark.servers
+async def test_asking_brokers_that_are_away(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever needs to know a leader asks again after a pause: it would take a whole core until a broker is back."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
+    await consumer.start()
+    asked = 0
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(consumer._client, "_get_conn", refuse)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while True:
+                await consumer._client.force_metadata_update()
+    assert 5 <= asked <= 15
+    await consumer.stop()
