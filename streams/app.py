@@ -146,7 +146,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         self.failed: asyncio.Future[None] | None = None
         self.recovered = False
         self._watching: asyncio.Task[None] | None = None
-        self.parts = parts = Parts(settings, ready=lambda: self.recovered and not self.rebalancing)
+        self.parts = parts = Parts(settings, ready=lambda: self._is_settled)
         table = self.tables.add(
             NewestRowTable(
                 self,
@@ -157,7 +157,8 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
                 options=dict(STORE_OPTIONS),
             )
         )
-        self.restore = Restorer(settings, table).restore
+        self._restorer = Restorer(settings, table)
+        self.restore = self._restorer.restore
         self.source = RawSource(parts.log, lambda: self.consumer, prefix=settings.topic_prefix)
         stage = RawToOutbound(
             table=ConversationTable(table, parts.producer),
@@ -208,10 +209,17 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         """Start what the stage needs before Faust delivers its first event."""
         await self.parts.start()
         await super().on_start()
-        self._watching = asyncio.create_task(self.host.watch(self._watched), name="watch")
+        self._watching = asyncio.create_task(self.host.watch(self._watched, self._unsettled), name="watch")
+
+    @property
+    def _is_settled(self) -> bool:
+        return self.recovered and not self.rebalancing
 
     def _watched(self) -> list[int]:
-        return self.source.owned() if self.recovered and not self.rebalancing else []
+        return self.source.owned() if self._is_settled else []
+
+    def _unsettled(self) -> object:
+        return None if self._is_settled else f"generation {self.consumer_generation_id}, {self._restorer.restored} rows restored"
 
     async def on_stop(self) -> None:
         """Finish what is under way, commit it, then let Faust stop."""

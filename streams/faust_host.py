@@ -61,6 +61,29 @@ class SkippedError(Exception):
     """Records that nobody was given: starting again begins at the committed offset, below them."""
 
 
+class StuckError(Exception):
+    """A membership that does not come to its partitions: starting again joins the group anew."""
+
+
+class _Standstill:
+    """Counts how often in a row a membership was seen where it had been seen before."""
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._times = 0
+
+    def is_seen(self, state: object) -> bool:
+        """Look once more; `state` is None while there is nothing to wait for."""
+        before, self._state = self._state, state
+        self._times = self._times + 1 if state is not None and state == before else 0
+        return self._times > 0
+
+    def check(self) -> None:
+        """Raise StuckError after too many looks."""
+        if self._times > _GIVE_UP_AFTER:
+            raise StuckError(f"no partitions yet after {self._times} looks, with {self._state}: it is time to start again")
+
+
 class _Partition:
     """What is under way of one partition in one generation."""
 
@@ -191,20 +214,26 @@ class FaustHost:
         log.info("records were not delivered, going back", partition=number, offset=offset)
         await self._source.go_back(number, offset)
 
-    async def watch(self, owned: Callable[[], Collection[int]]) -> None:
+    async def watch(self, owned: Callable[[], Collection[int]], unsettled: Callable[[], object] = lambda: None) -> None:
         """Go back for records that are in the log and not delivered, in the partitions that `owned` names; runs until cancelled.
 
         Faust drops what it has fetched when a recovery ends at that moment, and its position then stands behind it: without a later
-        record nothing would show the hole. And stop where the membership in the group has ended, which only fetching would tell otherwise.
+        record nothing would show the hole. And stop where the membership in the group has ended, which only fetching would tell otherwise,
+        or does not come to its partitions: `unsettled` is None while it has them, else anything that changes as it gets on.
         """
         waiting: dict[int, tuple[int, int]] = {}
+        standstill = _Standstill()
         while True:
             await asyncio.sleep(_WATCH_S)
             try:
                 self._source.check()
                 await self._look(waiting, owned())
-            except AwayError:
+                if standstill.is_seen(unsettled()):
+                    await self._source.ends((0,))
+                    standstill.check()
+            except AwayError:  # nobody gets on while no broker answers
                 waiting.clear()
+                standstill = _Standstill()
             except Exception as error:  # noqa: BLE001  # aiokafka's, whatever it is
                 self._on_fatal(error)
                 return

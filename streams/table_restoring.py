@@ -51,6 +51,8 @@ class Restorer:
     def __init__(self, settings: Settings, table: Restored) -> None:
         self._settings = settings
         self._table = table
+        self.restored = 0
+        """How many changelog records were read so far, which tells whether it gets on."""
         self._left: dict[int, int] = {}  # offsets of each partition that are yet to be read
         self._count = TABLE_RESTORED.labels(_TABLE)
         TABLE_REMAINING.labels(_TABLE).set_function(lambda: sum(self._left.values()))
@@ -77,6 +79,7 @@ class Restorer:
                 self._write(records)
                 self._left |= {record.partition: ends[record.partition] - record.offset - 1 for record in records}
                 self._count.inc(len(records))
+                self.restored += len(records)
                 count += len(records)
         # What compaction or markers left out at the end is not there to be read.
         self._left.clear()

@@ -38,6 +38,7 @@ class Delivery:
         self.committed = committed
         self.there = there
         self.is_away = 0
+        self.has_no_ends = False
         self.generation = 1
         self.errors: list[str] = []
         self.back: list[int] = []
@@ -57,6 +58,8 @@ class Delivery:
         self.back.append(offset)
 
     async def ends(self, _: Collection[int]) -> dict[int, int]:
+        if self.has_no_ends:
+            raise AwayError("no answer")
         return {0: self.end}
 
     def check(self) -> None:
@@ -240,6 +243,35 @@ async def test_a_membership_that_ended_ends_the_process(monkeypatch: pytest.Monk
     delivery.ended = RuntimeError("the routine ended")
     await asyncio.wait_for(watching, 5)
     assert delivery.errors == ["the routine ended"]
+
+
+async def test_a_membership_that_gets_nowhere_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never comes to its partitions, and starting again would: not while it gets on, nor while no broker answers."""
+    monkeypatch.setattr("streams.faust_host._WATCH_S", 0)
+    monkeypatch.setattr("streams.faust_host._GIVE_UP_AFTER", 3)
+    delivery, looks, states = Delivery(1), 0, list[object]([None])
+
+    def unsettled() -> object:
+        nonlocal looks
+        looks += 1
+        return looks if states[-1] == "gets on" else states[-1]
+
+    async def looked(times: int) -> None:
+        wanted = looks + times
+        while looks < wanted and not delivery.errors:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(delivery.host(Stage()).watch(list, unsettled))
+    await looked(20)
+    states.append("gets on")
+    await looked(20)
+    delivery.has_no_ends = True
+    states.append("waiting")
+    await looked(20)
+    assert delivery.errors == []
+    delivery.has_no_ends = False
+    await asyncio.wait_for(watching, 5)
+    assert delivery.errors == ["no partitions yet after 4 looks, with waiting: it is time to start again"]
 
 
 async def test_what_somebody_else_did_is_passed_over() -> None:
