@@ -86,6 +86,7 @@ class PartitionQueue:
         """When to try again after an error, in the event loop's time."""
         self._batches: deque[Batch] = deque()
         self._producer_id = _NOBODY
+        self._spent_id = _NOBODY
         self._epoch = 0
         self._sequence = 0
         self._failures = 0
@@ -109,9 +110,9 @@ class PartitionQueue:
         return self._batches[0].size if self._batches else 0
 
     def take(self, producer_id: int | None) -> bool:
-        """Let the oldest batch go out; False if it needs a producer id, and none is given."""
+        """Let the oldest batch go out; False if it needs a producer id, and none is given but one whose epochs are used up."""
         if self._producer_id == _NOBODY:
-            if producer_id is None:
+            if producer_id is None or producer_id == self._spent_id:
                 return False
             self._producer_id = producer_id
         batch = self.in_flight = self._batches.popleft()
@@ -132,6 +133,10 @@ class PartitionQueue:
         self._failures = 0
         self._sequence = (self._sequence + batch.count) % _SEQUENCES
         return batch
+
+    def is_too_late(self, now: float) -> bool:
+        """Tell whether the batch on its way has no time left, and has not left yet."""
+        return self.in_flight is not None and not self.in_flight.sent and self.in_flight.deadline <= now
 
     def again(self) -> int:
         """Put the batch on its way back, to go out once more with the same number; return how many times in a row that was."""
@@ -166,4 +171,4 @@ class PartitionQueue:
         self._sequence = 0
         self._epoch += 1
         if self._epoch > _EPOCH_MAX:
-            self._epoch, self._producer_id = 0, _NOBODY
+            self._epoch, self._spent_id, self._producer_id = 0, self._producer_id, _NOBODY

@@ -1,13 +1,13 @@
 """The brokers as a producer sees them: who leads which partition, and one request to one of them; on aiokafka's client."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import structlog
 from aiokafka.client import AIOKafkaClient
-from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import BrokerResponseError, KafkaError, NodeNotReadyError, for_code
+from aiokafka.errors import BrokerResponseError, NodeNotReadyError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
@@ -24,6 +24,12 @@ AGAIN_S = 0.05
 """How long to wait before asking again what was not answered."""
 AGAIN_MAX_S = 0.5
 
+_CLOSE_S = 2.0
+_LEADERS_S = 5.0
+_LOST_S = 30.0
+"""After so long without any answer the brokers are looked for by their first addresses again: they may all be others by now."""
+_BROKERS_SHARE = 0.6
+"""Of a request's time, that of the broker: of a partition whose replicas are slow it must still be able to say so, and what others did."""
 _ALL_IN_SYNC = -1
 _NO_TRANSACTION_MS = 2**31 - 1
 
@@ -31,48 +37,62 @@ Answer = dict[tuple[str, int], tuple[int, int]]
 """An error code (0: written) and the first offset, by topic and partition."""
 
 
-def is_unanswered(error: Exception) -> bool:
-    """Tell whether an error says that nobody answered, rather than what the answer was."""
-    return isinstance(error, KafkaError | OSError | TimeoutError)
-
-
 class Brokers:
-    """A connection to each broker that is asked something, in the event loop in which `connect` runs. Topics have their full names."""
+    """A connection to each broker that is asked something, in the event loop of `keep_connected`. Topics have their full names.
+
+    What is asked raises whatever went wrong, mostly a KafkaError: all of it means that there is no answer.
+    """
 
     def __init__(self, settings: Settings, *, client_id: str, request_timeout_s: float) -> None:
-        self._request_ms = int(request_timeout_s * 1000)
-        self._options = aiokafka_options(settings) | {"client_id": client_id, "request_timeout_ms": self._request_ms}
+        self._broker_ms = int(request_timeout_s * _BROKERS_SHARE * 1000)
+        self._options = aiokafka_options(settings) | {"client_id": client_id, "request_timeout_ms": int(request_timeout_s * 1000)}
         self._client: AIOKafkaClient | None = None
+        self._followed: set[str] = set()
         self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._answered_at = 0.0
         self.last_error = ""
         """What the last failure was; empty after a success."""
 
-    async def connect(self) -> None:
-        """Reach one of the brokers, however long it takes."""
+    async def keep_connected(self, connected: Callable[[], None]) -> None:
+        """Reach one of the brokers, however long it takes, and again when none has answered for long; runs until cancelled."""
+        while True:
+            self._client = await self._reached()
+            self._answered_at = asyncio.get_running_loop().time()
+            if self._followed:
+                await _at_most(_LEADERS_S, self._client.set_topics(self._followed))
+            self._lost.clear()
+            self._connected.set()
+            connected()
+            await self._lost.wait()
+            self._connected.clear()
+            client, self._client = self._client, None
+            await _close(client)
+
+    async def _reached(self) -> AIOKafkaClient:
         pause = AGAIN_S
         while True:
             client = AIOKafkaClient(**self._options)
             try:
                 await client.bootstrap()
+                if client.cluster.brokers():
+                    return client
+                self.failed(NodeNotReadyError("no broker is known yet"))  # the one that answered was just away
             except Exception as error:  # noqa: BLE001  # whatever it is, the only thing to do is to try again
                 self.failed(error)
-                await client.close()
-            else:
-                break
+            await _close(client)
             await asyncio.sleep(pause)
             pause = min(pause * 2, AGAIN_MAX_S)
-        self._client = client
-        self._connected.set()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; nobody waits long for a broker that takes no notice."""
         if self._client is not None:
-            await self._client.close()
+            await _close(self._client)
 
     @property
-    def known(self) -> int:
-        """How many brokers there are; 0 before one was reached."""
-        return len(self._client.cluster.brokers()) if self._client is not None else 0
+    def ids(self) -> Collection[int]:
+        """The ids of all brokers; empty while none was reached."""
+        return [broker.nodeId for broker in self._client.cluster.brokers()] if self._client is not None else ()
 
     def leader(self, topic: str, number: int) -> int | None:
         """Return the id of the broker that leads a partition; None while nobody is known to, which is then asked for."""
@@ -91,24 +111,31 @@ class Brokers:
 
     async def learn_leaders(self, topic: str) -> None:
         """Find out who leads the partitions of a topic, and follow it from now on."""
+        self._followed.add(topic)
         if self._client is not None:
-            await self._client.add_topic(topic)
+            await _at_most(_LEADERS_S, self._client.add_topic(topic))
 
     async def partitions(self, topic: str) -> int:
-        """Ask how many partitions a topic has, once a broker was reached; 0: no such topic. Raises what `is_unanswered` knows."""
-        described = ClusterMetadata()
-        described.update_metadata(await self._ask(MetadataRequest([topic], allow_auto_topic_creation=False)))
-        return len(described.partitions_for_topic(topic) or ())
+        """Ask how many partitions a topic has, once a broker was reached; 0: there is no such topic."""
+        answer = await self._ask(MetadataRequest([topic], allow_auto_topic_creation=False))
+        if not answer.brokers:
+            raise NodeNotReadyError("no broker is known yet")
+        for code, name, *_, partitions in answer.topics:
+            if name == topic and code != UnknownTopicOrPartitionError.errno:
+                if code:
+                    raise for_code(code)
+                return len(partitions)
+        return 0
 
     async def new_producer_id(self) -> int:
-        """Ask for an id under which batches are numbered. Raises what `is_unanswered` knows."""
+        """Ask for an id under which batches are numbered."""
         answer = await self._ask(InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=_NO_TRANSACTION_MS))
         if answer.error_code:
             raise for_code(answer.error_code)
         return int(answer.producer_id)
 
     async def produce(self, node_id: int, batches: Sequence[tuple[str, int, bytearray]]) -> Answer:
-        """Have a broker write batches of partitions that it leads; a KafkaError, mostly, if there is no answer."""
+        """Have a broker write batches of partitions that it leads."""
         if self._client is None:
             raise NodeNotReadyError("no broker is known yet")
         topics: dict[str, list[tuple[int, bytearray]]] = {}
@@ -116,8 +143,9 @@ class Brokers:
             topics.setdefault(topic, []).append((number, data))
         answer = await self._client.send(
             node_id,
-            ProduceRequest(transactional_id=None, required_acks=_ALL_IN_SYNC, timeout=self._request_ms, topics=list(topics.items())),
+            ProduceRequest(transactional_id=None, required_acks=_ALL_IN_SYNC, timeout=self._broker_ms, topics=list(topics.items())),
         )
+        self._answered_at = asyncio.get_running_loop().time()
         return {(topic, number): (code, offset) for topic, numbers in answer.topics for number, code, offset, *_ in numbers}
 
     async def reach(self, node_id: int) -> None:
@@ -131,13 +159,29 @@ class Brokers:
         if said != self.last_error:
             log.warning("Kafka does not take records", error=said)
         self.last_error = said
+        if self._client is not None and asyncio.get_running_loop().time() - self._answered_at > _LOST_S:
+            self._lost.set()
 
     async def _ask(self, request: Any) -> Any:
         await self._connected.wait()
         node_id = self._client.get_random_node() if self._client is not None else None
         if self._client is None or node_id is None:
+            self.leaders_changed()
             raise NodeNotReadyError("no broker is known yet")
-        return await self._client.send(node_id, request)
+        answer = await self._client.send(node_id, request)
+        self._answered_at = asyncio.get_running_loop().time()
+        return answer
+
+
+async def _at_most(seconds: float, learned: Awaitable[object]) -> None:
+    # It never is where the client is closed meanwhile; whoever needs a leader that is not known asks again.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(learned, seconds)
+
+
+async def _close(client: AIOKafkaClient) -> None:
+    with contextlib.suppress(Exception):  # what ended its tasks before is nobody's concern any more
+        await asyncio.wait_for(client.close(), _CLOSE_S)
 
 
 def _sentence(error: Exception) -> str:

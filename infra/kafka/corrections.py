@@ -26,6 +26,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer.fetcher import Fetcher
@@ -33,11 +34,14 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     KafkaConnectionError,
+    KafkaError,
     NodeNotReadyError,
     NotCoordinatorForGroupError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
+
+log = structlog.get_logger()
 
 _AGAIN_S = 0.1
 
@@ -112,7 +116,11 @@ _update = AIOKafkaClient._metadata_update  # noqa: SLF001
 
 async def _update_after_a_pause(client: Any, cluster: Any, topics: Any) -> Any:
     """Ask the brokers for their metadata; whoever waits for it waits a moment longer if none of them answers."""
-    updated = await _update(client, cluster, topics)
+    try:
+        updated = await _update(client, cluster, topics)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the routine that all others wait for
+        log.warning("no metadata", error=f"{type(error).__name__}: {error}")
+        updated = False
     if not updated:
         await asyncio.sleep(_AGAIN_S)
     return updated
@@ -127,6 +135,8 @@ def _send_connected(connection: Any, request: Any, expect_response: bool = True)
     """Send a request on a connection; KafkaConnectionError, which aiokafka then tries again, if it is closed."""
     try:
         return _write(connection, request, expect_response)
+    except KafkaError:
+        raise
     except RuntimeError as error:
         connection.close(reason=CloseReason.CONNECTION_BROKEN)
         raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} is closed: {error}") from error

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, NodeNotReadyError, UnknownTopicOrPartiti
 
 from infra.fault_points import record_timestamp_ms
 from infra.kafka.batches import Batch, PartitionQueue, Waiting
-from infra.kafka.brokers import AGAIN_MAX_S, AGAIN_S, Answer, Brokers, is_unanswered
+from infra.kafka.brokers import AGAIN_MAX_S, AGAIN_S, Answer, Brokers
 from infra.metrics import PRODUCE_ERRORS, PRODUCER_QUEUE
 from infra.settings import Settings
 from infra.tracing import with_traceparent
@@ -36,6 +36,9 @@ _OVERHEAD_BYTES = 100
 
 _REQUEST_S = 5.0
 _SWEEP_S = 0.25
+# A process that was paused has answers to read first: what they acknowledge did not take too long.
+_SWEEP_LATE_S = 1.0
+_SWEEP_AGAIN_S = 0.05
 _DOUBLINGS_MAX = 8
 # A topic that is missing at first may be about to be made; after this it is an error.
 _MISSING_S = 5.0
@@ -78,7 +81,7 @@ class Producer:
         self._prefix = settings.topic_prefix
         self._delivery_s = delivery_timeout_s
         self._linger_s = linger_ms / 1000
-        self._brokers = Brokers(settings, client_id=client_id, request_timeout_s=min(delivery_timeout_s, _REQUEST_S))
+        self._brokers = Brokers(settings, client_id=client_id, request_timeout_s=min(delivery_timeout_s / 2, _REQUEST_S))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._partitions: dict[str, int] = {}
         """Of the topics whose leaders are known, so that records can be placed at once."""
@@ -96,6 +99,7 @@ class Producer:
         self._pumping: asyncio.Handle | None = None
         self._trying_again: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._sweep_due = 0.0
         self._records = 0
         self._bytes = 0
         self._room = asyncio.Event()
@@ -106,7 +110,7 @@ class Producer:
         # A client that a gauge holds would try to reach its broker for ever.
         held = weakref.ref(self)
         PRODUCER_QUEUE.set_function(lambda: producer.queued if (producer := held()) is not None else 0)
-        self._begin(self._connect())
+        self._begin(self._brokers.keep_connected(self._pump))
 
     @property
     def queued(self) -> int:
@@ -123,6 +127,7 @@ class Producer:
             self._room.clear()
             await _wait_at_most(self._room, left)
         self._loop = None
+        self._expire(float("inf"), "the producer was stopped")
         for handle in (self._pumping, self._trying_again, self._sweeping):
             if handle is not None:
                 handle.cancel()
@@ -130,7 +135,6 @@ class Producer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._brokers.close()
-        self._expire(float("inf"), "the producer was stopped")
 
     def produce(
         self,
@@ -170,7 +174,7 @@ class Producer:
         if self._pumping is None:
             self._pumping = loop.call_later(self._linger_s, self._pump) if self._linger_s else loop.call_soon(self._pump)
         if self._sweeping is None:
-            self._sweeping = loop.call_later(_SWEEP_S, self._sweep)
+            self._sweep_in(_SWEEP_S)
         return future
 
     async def send(self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers | None = None, partition: int = -1) -> int:
@@ -203,17 +207,11 @@ class Producer:
 
     # -- what has to be asked first ----------------------------------------------------------------------------------------------------
 
-    async def _connect(self) -> None:
-        await self._brokers.connect()
-        self._pump()
-
     async def _count(self, name: str) -> int | None:
         """Ask for the number of a topic's partitions; 0: there is no such topic, None: it was not answered."""
         try:
             return await self._brokers.partitions(name)
-        except Exception as error:
-            if not is_unanswered(error):
-                raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is asked again
             self._brokers.failed(error)
             return None
 
@@ -232,7 +230,9 @@ class Producer:
                         self._place(topic, record, partition)
                     self._pump()
                     return
-                if count == 0:
+                if count is None:
+                    missing_since = None
+                else:
                     missing_since = missing_since or loop.time()
                     if loop.time() - missing_since > _MISSING_S:
                         self._expire_unplaced(topic, float("inf"), f"no topic {name}: run `ottla topics create`")
@@ -243,15 +243,15 @@ class Producer:
 
     async def _ask_for_id(self) -> None:
         """Get an id for this producer, under which the brokers count its batches."""
+        pause = AGAIN_S
         try:
             while self._producer_id is None:
                 try:
                     self._producer_id = await self._brokers.new_producer_id()
-                except Exception as error:
-                    if not is_unanswered(error):
-                        raise
+                except Exception as error:  # noqa: BLE001  # as above
                     self._brokers.failed(error)
-                    await asyncio.sleep(AGAIN_S)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, AGAIN_MAX_S)
         finally:
             self._asking_for_id = False
         self._pump()
@@ -259,21 +259,25 @@ class Producer:
     # -- from queues to requests ---------------------------------------------------------------------------------------------------------
 
     def _place(self, topic: str, record: Waiting, partition: int) -> None:
+        """Put a record into the queue of its partition, or settle it with what is wrong with it."""
+        try:
+            queue = self._queue(topic, record.key, partition)
+            queue.append(record)
+        except Exception as error:  # noqa: BLE001  # whatever its caller gave us, no other record suffers from it
+            self._settle_one(topic, record, f"the record cannot be written: {error}")
+        else:
+            self._waiting[queue] = None
+
+    def _queue(self, topic: str, key: bytes | None, partition: int) -> PartitionQueue:
         count = self._partitions[topic]
         if partition < 0:
-            partition = random.randrange(count) if record.key is None else _hash(record.key) % count  # noqa: S311  # a place, not a secret
+            partition = random.randrange(count) if key is None else _hash(key) % count  # noqa: S311  # a place, not a secret
         elif partition >= count:
-            self._settle_one(topic, record, f"{topic} has no partition {partition}, only {count}")
-            return
+            raise ProduceError(f"{topic} has no partition {partition}, only {count}")
         queue = self._queues.get((topic, partition))
         if queue is None:
             queue = self._queues[topic, partition] = PartitionQueue(topic, partition)
-        try:
-            queue.append(record)
-        except (TypeError, ValueError) as error:
-            self._settle_one(topic, record, f"the record cannot be written: {error}")
-            return
-        self._waiting[queue] = None
+        return queue
 
     def _pump(self) -> None:
         """Send what may go out now: one request for each broker that has none, with one batch of each partition."""
@@ -282,7 +286,7 @@ class Producer:
             self._pumping = None
         loop = self._loop
         # Where all are busy, whoever answers first comes here again.
-        if loop is None or not (known := self._brokers.known) or len(self._busy) >= known:
+        if loop is None or self._busy.issuperset(self._brokers.ids):
             return
         if self._trying_again is not None:
             self._trying_again.cancel()
@@ -312,7 +316,7 @@ class Producer:
                 continue
             if not queue.take(self._producer_id):
                 self._want_id()
-                break
+                continue
             del self._waiting[queue]
             requests.setdefault(leader, []).append(queue)
             sizes[leader] = size
@@ -340,23 +344,36 @@ class Producer:
         error: Exception = UnknownTopicOrPartitionError()  # of a partition that an answer leaves out
         try:
             await self._brokers.reach(node_id)
+            queues = [queue for queue in queues if not self._is_too_late(queue)]
             batches = [(self._prefix + queue.topic, queue.number, queue.leave()) for queue in queues]
-            answer = await self._brokers.produce(node_id, batches)
+            if batches:
+                answer = await self._brokers.produce(node_id, batches)
         except Exception as caught:  # noqa: BLE001  # whatever it is, what became of the batches is not known
-            error = caught
+            error = caught.with_traceback(None)  # whose frames would keep the batches
         finally:
             self._busy.discard(node_id)
         for queue in queues:
             code, offset = answer.get((self._prefix + queue.topic, queue.number), (None, -1))
             if code == 0:
-                self._brokers.last_error = ""
                 _acknowledge(self._forget(queue.acknowledged()), offset)
             else:
                 self._refused(queue, error if code is None else for_code(code)())
             if queue.is_waiting:
                 self._waiting[queue] = None
+        if queues and all(code == 0 for code, _ in answer.values()) and len(answer) == len(queues):
+            self._brokers.last_error = ""
         self._room.set()
         self._pump()
+
+    def _is_too_late(self, queue: PartitionQueue) -> bool:
+        """Give up a batch whose time was over before its broker was reached: its callers were told, and may have written it again."""
+        loop = self._loop
+        if loop is None or not queue.is_too_late(loop.time()):
+            return False
+        self._fail(queue.topic, queue.given_up(), self._too_late())
+        if queue.is_waiting:
+            self._waiting[queue] = None
+        return True
 
     def _refused(self, queue: PartitionQueue, error: Exception) -> None:
         """Let a batch go out again, unless its time is over or it can never be written."""
@@ -375,15 +392,23 @@ class Producer:
 
     # -- what became of the records ------------------------------------------------------------------------------------------------------
 
+    def _sweep_in(self, seconds: float) -> None:
+        if self._loop is not None:
+            self._sweep_due = self._loop.time() + seconds
+            self._sweeping = self._loop.call_later(seconds, self._sweep)
+
     def _sweep(self) -> None:
         """Settle what has waited too long."""
         self._sweeping = None
-        loop = self._loop
-        if loop is None:
+        if self._loop is None:
             return
-        self._expire(loop.time(), self._too_late())
+        now = self._loop.time()
+        if now - self._sweep_due > _SWEEP_LATE_S:
+            self._sweep_in(_SWEEP_AGAIN_S)
+            return
+        self._expire(now, self._too_late())
         if self._records:
-            self._sweeping = loop.call_later(_SWEEP_S, self._sweep)
+            self._sweep_in(_SWEEP_S)
 
     def _too_late(self) -> str:
         last_error = self._brokers.last_error
@@ -398,11 +423,11 @@ class Producer:
         self._room.set()
 
     def _expire_unplaced(self, topic: str, now: float, reason: str) -> None:
-        unplaced = self._unplaced[topic]
+        unplaced = self._unplaced.get(topic, deque())
         while unplaced and unplaced[0].record.deadline <= now:
             self._settle_one(topic, unplaced.popleft().record, reason)
         if not unplaced:
-            del self._unplaced[topic]
+            self._unplaced.pop(topic, None)
         self._room.set()
 
     def _forget(self, batch: Batch) -> list[asyncio.Future[int]]:

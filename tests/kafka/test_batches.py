@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.record.memory_records import MemoryRecords
 
-from infra.kafka.batches import BATCH_BYTES, Batch, PartitionQueue, Waiting
+from infra.kafka.batches import BATCH_BYTES, PartitionQueue, Waiting
 
 OURS = 7
 LATEST_EPOCH = 2**15 - 1
@@ -95,6 +95,17 @@ async def test_time_is_over() -> None:
     assert _sent(queue) == (OURS, 1, 0, [b"4"])
 
 
+async def test_too_late_before_it_left() -> None:
+    """Only a batch that no broker has seen can be dropped without a trace."""
+    queue = _queue(b"1", deadline=10.0)
+    assert not queue.is_too_late(99.0)
+    assert queue.take(OURS)
+    assert not queue.is_too_late(9.9)
+    assert queue.is_too_late(10.0)
+    queue.leave()
+    assert not queue.is_too_late(10.0)
+
+
 async def test_who_comes_much_later_is_not_given_up_with_the_first() -> None:
     """A batch ends with its oldest record, so one that would have more time waits in a batch of its own."""
     queue = _queue(b"1", deadline=10.0)
@@ -124,6 +135,7 @@ async def test_used_up_epochs() -> None:
         queue.given_up()
     queue.append(_record())
     assert not queue.take(None)
+    assert not queue.take(OURS), "the broker would take the first batch of its first epoch for a repetition"
     assert queue.take(OURS + 1)
     (batch,) = _batches(bytes(queue.leave()))
     assert (batch.producer_id, batch.producer_epoch, batch.base_sequence) == (OURS + 1, 0, 0)
@@ -145,4 +157,3 @@ async def test_nothing_on_its_way() -> None:
     for ask in (queue.leave, queue.acknowledged, queue.again, queue.given_up):
         with pytest.raises(RuntimeError, match="nothing is on its way to raw-0"):
             ask()
-    assert isinstance(Batch(1.0).futures, list)

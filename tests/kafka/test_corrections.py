@@ -186,8 +186,9 @@ async def test_no_broker_is_known_for_a_moment(settings: Settings) -> None:
 
 
 @pytest.mark.servers
-async def test_asking_brokers_that_are_away(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever needs to know a leader asks again after a pause: it would take a whole core until a broker is back."""
+@pytest.mark.parametrize("unexpected", [None, ValueError("a mechanism that nobody knows")])
+async def test_asking_brokers_that_are_away(settings: Settings, monkeypatch: pytest.MonkeyPatch, unexpected: Exception | None) -> None:
+    """Whoever needs to know a leader asks again after a pause: it would take a whole core until a broker is back. No error ends that."""
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
     await consumer.start()
     asked = 0
@@ -195,6 +196,8 @@ async def test_asking_brokers_that_are_away(settings: Settings, monkeypatch: pyt
     async def refuse(*_: Any, **__: Any) -> None:
         nonlocal asked
         asked += 1
+        if unexpected is not None:
+            raise unexpected
 
     monkeypatch.setattr(consumer._client, "_get_conn", refuse)
     with contextlib.suppress(TimeoutError):
