@@ -15,6 +15,7 @@ from infra.fault_points import point
 from infra.kafka.consumer import Taken
 from infra.kafka.record import Record
 from infra.metrics import HISTORY_ROWS
+from infra.newest import Newest
 from infra.settings import Settings
 from schemas.codec import DecodeError
 from schemas.events.canary import is_canary
@@ -26,7 +27,8 @@ log = structlog.get_logger()
 
 NAME = "history"
 
-_REMEMBERED_MAX = 100_000
+# Of each send one, so some 20 s at a thousand a second; what is forgotten is written once more.
+_REMEMBERED_MAX = 20_000
 _MESSAGES, _CANARIES = "messages", "canaries"
 
 Identity = tuple[object, ...]
@@ -53,7 +55,7 @@ class History:
 
     def __init__(self, settings: Settings) -> None:
         self._cassandra = LateCassandra(settings)
-        self._written: dict[Identity, None] = {}
+        self._written: Newest[Identity, None] = Newest(_REMEMBERED_MAX)
         self._index: list[Row] = []
         self._index_written: asyncio.Task[None] | None = None
 
@@ -135,9 +137,7 @@ class History:
 
     def _remember(self, once: Sequence[Identity]) -> None:
         for identity in once:
-            self._written[identity] = None
-        while len(self._written) > _REMEMBERED_MAX:
-            del self._written[next(iter(self._written))]
+            self._written.put(identity, None)
 
 
 def build(context: Context) -> History:

@@ -10,18 +10,16 @@ be older is looked up in history (`sinks.older_sends`).
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import structlog
 
 from infra.kafka.record import Record
 from infra.metrics import DUPLICATE_SENDS
+from infra.newest import Newest
 
 log = structlog.get_logger()
-
-V = TypeVar("V")
 
 # Of a partition, some 0.3 kB each. At 150 sends a second in one partition that is a minute: what may be older is asked of Cassandra.
 REMEMBERED_MAX = 10_000
@@ -37,29 +35,6 @@ class Since:
     time_ms: int
 
 
-class _Newest(Generic[V]):
-    """The newest entries by send, at most REMEMBERED_MAX. A dict and a queue of its keys: half of what an OrderedDict takes."""
-
-    __slots__ = ("_order", "_values")
-
-    def __init__(self) -> None:
-        self._values: dict[str, V] = {}
-        self._order: deque[str] = deque()
-
-    def __contains__(self, send: str) -> bool:
-        return send in self._values
-
-    def get(self, send: str) -> V | None:
-        return self._values.get(send)
-
-    def put(self, send: str, value: V) -> V | None:
-        """Remember a value; return that of the oldest entry if it had to be forgotten for it."""
-        if send not in self._values:
-            self._order.append(send)
-        self._values[send] = value
-        return self._values.pop(self._order.popleft()) if len(self._order) > REMEMBERED_MAX else None
-
-
 class Partition:
     """What is known of the sends of one partition number."""
 
@@ -67,8 +42,8 @@ class Partition:
         self.since = since
         self.plans: Counter[bytes] = Counter()  # by conversation
         # Time and offset in one number, a third of what two and their tuple take.
-        self._outcomes: _Newest[int] = _Newest()
-        self._platform_ids: _Newest[str] = _Newest()
+        self._outcomes: Newest[str, int] = Newest(REMEMBERED_MAX)
+        self._platform_ids: Newest[str, str] = Newest(REMEMBERED_MAX)
 
     def has_outcome(self, send: str) -> bool:
         """Tell whether this send is remembered with an outcome."""

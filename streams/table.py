@@ -17,8 +17,9 @@ from infra.metrics import TABLE_KEYS, TABLE_READS, TABLE_WRITES
 from schemas.topics import CONVERSATIONS_CHANGELOG
 from streams.rows import replaces
 
-# Faust's defaults are for one large table: per partition a cache of 2 GiB and three buffers of 64 MiB.
-STORE_OPTIONS = {"block_cache_size": 8 << 20, "write_buffer_size": 4 << 20, "max_write_buffer_number": 2, "bloom_filter_size": 10}
+# Faust's defaults are for one large table: per partition a cache of 2 GiB and three buffers of 64 MiB. What a small cache does not have is
+# in the system's, and a large one is filled for an hour before the memory of a worker stays what it is.
+STORE_OPTIONS = {"block_cache_size": 1 << 20, "write_buffer_size": 4 << 20, "max_write_buffer_number": 2, "bloom_filter_size": 10}
 _PERSIST_EVERY = 64
 _KEYS = "rocksdb.estimate-num-keys"
 
