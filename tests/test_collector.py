@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from infra import collector
+from infra.kafka.admin import create_topics
 from infra.role_server import RoleServer
 from infra.servers.state import free_ports
 from infra.settings import Settings
+from ingress.app import create_app
 
 
 class Holder:
@@ -54,3 +56,14 @@ async def test_they_are_where_a_role_is_served(monkeypatch: pytest.MonkeyPatch, 
         await collected()
     finally:
         await server.stop()
+
+
+@pytest.mark.servers
+async def test_they_are_in_the_ingress(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setattr(collector, "_COLLECT_S", 0.01)
+    await create_topics(settings)
+    app = create_app(settings)
+    async with app.router.lifespan_context(app), asyncio.timeout(60):
+        while not await app.state.readiness.check():  # noqa: ASYNC110  # else it is stopped in the middle of connecting
+            await asyncio.sleep(0.05)
+        await collected()

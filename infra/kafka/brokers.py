@@ -73,11 +73,17 @@ class Brokers:
         pause = AGAIN_S
         while True:
             client = AIOKafkaClient(**self._options)
+            asking = asyncio.create_task(client.bootstrap())
             try:
-                await client.bootstrap()
+                await asyncio.shield(asking)
                 if client.cluster.brokers():
                     return client
                 self.failed(NodeNotReadyError("no broker is known yet"))  # the one that answered was just away
+            except asyncio.CancelledError:  # a connection that is just being made would be forgotten, and stay open
+                await asyncio.wait([asking], timeout=_CLOSE_S)
+                asking.cancel()
+                await _close(client)
+                raise
             except Exception as error:  # noqa: BLE001  # whatever it is, the only thing to do is to try again
                 self.failed(error)
             await _close(client)
