@@ -22,6 +22,14 @@ pytestmark = pytest.mark.servers
 Start = Callable[..., Running]
 
 
+@pytest.fixture(autouse=True)
+def _not_under_nohup() -> Iterator[None]:
+    """Let what is started here hear that its terminal went, also where these tests run under nohup, which `up` respects."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def start(servers: Servers, tmp_path: Path) -> Iterator[Start]:
     """Start `up` on the servers of the session; whatever it leaves is killed at the end."""
