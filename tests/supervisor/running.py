@@ -71,9 +71,9 @@ class Running:
         return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop, and wait for that: at most the ten seconds that it may take, and as much again where others take the cores."""
+        """Ask it to stop, and wait for that, at most the ten seconds that it may take."""
         self.process.send_signal(number)
-        return self.end(within_s=20)
+        return self.end(within_s=10)
 
     def journal(self, what: str) -> list[dict[str, Any]]:
         """Return what the roles noted: their starts or their ends, in order."""
