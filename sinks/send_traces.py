@@ -1,8 +1,7 @@
 """Which trace a send belongs to, so that its delivery statuses, which come as webhooks of their own, end the trace of its message."""
 
-from collections import OrderedDict
-
 from infra.kafka.record import Record
+from infra.newest import Newest
 from infra.tracing import HEADER, is_tracing, span, traceparent
 from schemas.codec import Headers
 from sinks.ledger_reading import told
@@ -14,7 +13,7 @@ class SendTraces:
     """The newest 20,000 sends that were traced; empty where nothing is."""
 
     def __init__(self) -> None:
-        self._traces: OrderedDict[str, bytes] = OrderedDict()
+        self._traces: Newest[str, bytes] = Newest(_REMEMBERED_MAX)
 
     def note(self, send: str) -> None:
         """Remember that a send is part of the current span."""
@@ -38,8 +37,5 @@ class SendTraces:
                     pass
 
     def _remember(self, send: str, trace: bytes) -> None:
-        if not trace:
-            return
-        self._traces[send] = trace
-        if len(self._traces) > _REMEMBERED_MAX:
-            self._traces.popitem(last=False)
+        if trace:
+            self._traces.put(send, trace)

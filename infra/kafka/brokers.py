@@ -26,6 +26,7 @@ AGAIN_MAX_S = 0.5
 
 _CLOSE_S = 2.0
 _LEADERS_S = 5.0
+"""They are never told where the client is closed meanwhile; whoever needs a leader that is not known asks again."""
 _LOST_S = 30.0
 """After so long without any answer the brokers are looked for by their first addresses again: they may all be others by now."""
 _BROKERS_SHARE = 0.6
@@ -60,7 +61,7 @@ class Brokers:
             self._client = await self._reached()
             self._answered_at = asyncio.get_running_loop().time()
             if self._followed:
-                await _at_most(_LEADERS_S, self._client.set_topics(self._followed))
+                await at_most(_LEADERS_S, self._client.set_topics(self._followed))
             self._lost.clear()
             self._connected.set()
             connected()
@@ -119,7 +120,7 @@ class Brokers:
         """Find out who leads the partitions of a topic, and follow it from now on."""
         self._followed.add(topic)
         if self._client is not None:
-            await _at_most(_LEADERS_S, self._client.add_topic(topic))
+            await at_most(_LEADERS_S, self._client.add_topic(topic))
 
     async def partitions(self, topic: str) -> int:
         """Ask how many partitions a topic has, once a broker was reached; 0: there is no such topic."""
@@ -179,10 +180,10 @@ class Brokers:
         return answer
 
 
-async def _at_most(seconds: float, learned: Awaitable[object]) -> None:
-    # It never is where the client is closed meanwhile; whoever needs a leader that is not known asks again.
+async def at_most(seconds: float, work: Awaitable[object]) -> None:
+    """Wait for something for so long, and go on without it if it takes longer."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(learned, seconds)
+        await asyncio.wait_for(work, seconds)
 
 
 async def _close(client: AIOKafkaClient) -> None:

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, NodeNotReadyError, UnknownTopicOrPartiti
 
 from infra.fault_points import record_timestamp_ms
 from infra.kafka.batches import Batch, PartitionQueue, Waiting
-from infra.kafka.brokers import AGAIN_MAX_S, AGAIN_S, Answer, Brokers
+from infra.kafka.brokers import AGAIN_MAX_S, AGAIN_S, Answer, Brokers, at_most
 from infra.metrics import PRODUCE_ERRORS, PRODUCER_QUEUE
 from infra.settings import Settings
 from infra.tracing import with_traceparent
@@ -125,7 +125,7 @@ class Producer:
         deadline = loop.time() + timeout_s
         while self._records and (left := deadline - loop.time()) > 0:
             self._room.clear()
-            await _wait_at_most(self._room, left)
+            await at_most(left, self._room.wait())
         self._loop = None
         self._expire(float("inf"), "the producer was stopped")
         for handle in (self._pumping, self._trying_again, self._sweeping):
@@ -461,13 +461,6 @@ def _acknowledge(futures: Sequence[asyncio.Future[int]], first: int) -> None:
     for offset, future in enumerate(futures, first):
         if not future.done():  # else nobody waits any more
             future.set_result(offset)
-
-
-async def _wait_at_most(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), timeout_s)
-    except TimeoutError:
-        return
 
 
 async def settle(futures: Sequence[asyncio.Future[int]]) -> None:

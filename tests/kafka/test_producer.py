@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,7 +27,6 @@ KEY = b"wa:1:2"
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 Batches = Sequence[tuple[str, int, bytearray]]
-Produce = Callable[[Brokers, int, Batches], Awaitable[Answer]]
 _produce = Brokers.produce
 
 
