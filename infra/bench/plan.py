@@ -7,13 +7,15 @@ from dataclasses import dataclass
 class Plan:
     """Lengths in seconds, rates a second.
 
-    `rounds`: how often floors and scenario take turns; `seconds`: how long each turn is. Of the pages: `past_conversations` are in history,
-    `requests` are made for each page, `pairs` are turns with and without somebody who looks, `scrape_s` lie between two scrapes.
+    `warm_up_messages` go through before anything is measured, for the servers' compilers; with 0 they compile little, as `ottla up` has
+    them. `rounds`: how often floors and scenario take turns; `seconds`: how long each turn is. Of the pages: `past_conversations` are in
+    history, `requests` are made for each page, `pairs` are turns with and without somebody who looks, `scrape_s` lie between two scrapes.
 
     `ids` are remembered in conversations of `ids_each`, and `busy_ids` in one more; memory is read every `sample_s` for `memory_minutes`.
     """
 
     seconds: float = 10.0
+    warm_up_messages: int = 30_000
     rounds: int = 3
     warm_up_s: float = 5.0
     conversations: int = 200

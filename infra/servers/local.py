@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,23 +51,24 @@ class ServerStatus:
     log: str
 
 
-async def start_servers(settings: Settings, *, only: Iterable[str] = (), die_with_parent: bool) -> Servers:
+async def start_servers(settings: Settings, *, only: Iterable[str] = (), die_with_parent: bool, jvm_options: Sequence[str] = ()) -> Servers:
     """Start those of Kafka and Cassandra that no setting names, and wait until they serve; what runs already is used.
 
-    `only` limits it to some of `kafka`, `cassandra`. Raises ServerError with one sentence; then nothing it began is left.
+    `only` limits it to some of `kafka`, `cassandra`; `jvm_options` come behind the servers' own, which they override. Raises ServerError
+    with one sentence; then nothing it began is left.
     """
     home, names = settings.home.absolute(), tuple(only) or tuple(plan.name for plan in PLANS)
     plans = [plan for plan in PLANS if plan.name in names and not getattr(settings, plan.name)]
     await asyncio.to_thread(fetch_jars, tuple(plan.name for plan in plans))
     async with _alone(home):
-        nodes = await _start_all(plans, home, die_with_parent=die_with_parent)
+        nodes = await _start_all(plans, home, die_with_parent=die_with_parent, jvm_options=jvm_options)
     found = {node.plan.name: node.address for node in nodes}
     kafka, cassandra = settings.kafka or found.get("kafka", ""), settings.cassandra or found.get("cassandra", "")
     return Servers(home, kafka, cassandra, tuple(nodes))
 
 
-async def _start_all(plans: list[Plan], home: Path, *, die_with_parent: bool) -> list[Node]:
-    starts = [asyncio.create_task(start_node(plan, home, die_with_parent=die_with_parent)) for plan in plans]
+async def _start_all(plans: list[Plan], home: Path, *, die_with_parent: bool, jvm_options: Sequence[str]) -> list[Node]:
+    starts = [asyncio.create_task(start_node(plan, home, die_with_parent=die_with_parent, jvm_options=jvm_options)) for plan in plans]
     try:
         return list(await asyncio.gather(*starts))
     except BaseException:

@@ -34,11 +34,12 @@ class Node:
         return self.state.address
 
 
-async def start_node(plan: Plan, home: Path, *, die_with_parent: bool, keep_port: bool = False) -> Node:
+async def start_node(plan: Plan, home: Path, *, die_with_parent: bool, keep_port: bool = False, jvm_options: Sequence[str] = ()) -> Node:
     """Start a server, or find the one that runs already, and wait until it serves.
 
     With `die_with_parent` it stops when the calling process ends in whatever way (Linux; elsewhere the next start cleans up).
     With `keep_port` a taken port is an error; without, another one is chosen, since then nobody has been told the old one.
+    `jvm_options` come behind those of the plan, which they override.
 
     Raises ServerError with one sentence.
     """
@@ -50,7 +51,7 @@ async def start_node(plan: Plan, home: Path, *, die_with_parent: bool, keep_port
     for attempt in range(3):
         state = _with_ports(plan, read_state(home, plan.name), keep_port=keep_port)
         try:
-            return await _start(plan, home, state, die_with_parent=die_with_parent)
+            return await _start(plan, home, state, die_with_parent=die_with_parent, jvm_options=jvm_options)
         except PortTakenError:
             if keep_port or attempt == 2:  # noqa: PLR2004 - the last of three
                 raise
@@ -67,13 +68,14 @@ def _with_ports(plan: Plan, state: ServerState | None, *, keep_port: bool) -> Se
     return ServerState(port=state.port if state and keep_port else port, inner_port=inner_port)
 
 
-async def _start(plan: Plan, home: Path, state: ServerState, *, die_with_parent: bool) -> Node:
+async def _start(plan: Plan, home: Path, state: ServerState, *, die_with_parent: bool, jvm_options: Sequence[str]) -> Node:
     try:
         _make_folders(plan, home)
         check_room(home)
         arguments = plan.configure(home, state)
         await _format(plan, home, arguments)
-        child = _spawn(plan, home, java_command(plan, home, arguments), die_with_parent=die_with_parent)
+        command = java_command(plan, home, arguments, jvm_options=jvm_options)
+        child = _spawn(plan, home, command, die_with_parent=die_with_parent)
     except OSError as error:
         raise ServerError(f"OTTLA_HOME={home} cannot be used for {plan.title}: {error.strerror or error}.") from None
     owner = os.getpid() if die_with_parent else 0

@@ -39,13 +39,13 @@ class Plan:
         return home / "logs" / f"{self.name}.log"
 
 
-def java_command(plan: Plan, home: Path, arguments: Sequence[str], *, main_class: str = "") -> list[str]:
+def java_command(plan: Plan, home: Path, arguments: Sequence[str], *, main_class: str = "", jvm_options: Sequence[str] = ()) -> list[str]:
     """Return the command line of a server, kept short: the long part is in a file that `java` reads.
 
     So the process list shows the main class, the home and nothing else.
     """
     jars = jar_list(plan.name)
-    options = [*plan.jvm_options(home), "-cp", os.pathsep.join(str(jars.folder / jar.name) for jar in jars.jars)]
+    options = [*plan.jvm_options(home), *jvm_options, "-cp", os.pathsep.join(str(jars.folder / jar.name) for jar in jars.jars)]
     path = plan.arguments(home)
     path.write_text("".join(f"{quoted(option)}\n" for option in options), encoding="utf-8")
     return [str(find_java()), f"@{path}", main_class or plan.main_class, *arguments]
