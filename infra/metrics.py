@@ -45,7 +45,7 @@ SENDS_SETTLED = Counter("ottla_sends_settled_total", "Sends whose answer was los
 SENDS_RESENT = Counter(
     "ottla_sends_resent_total", "Sends whose answer was lost and which were sent once more, marked, because that is asked for"
 )
-SENDS_WAITING = Gauge("ottla_sends_waiting", "Sends that wait in this process: for a status, or in [ledger]", ["place"])
+SENDS_WAITING = Gauge("ottla_sends_waiting", "Sends that wait in this process: for a status, a budget, or in [ledger]", ["place"])
 DUPLICATE_SENDS = Counter("ottla_duplicate_sends_total", "Sends for which the platform has given two ids; must stay 0")
 REPLY_SECONDS = Histogram(
     "ottla_reply_duration_seconds",

@@ -119,6 +119,15 @@ class Settings(BaseSettings):
         "park", description="what becomes of a send whose answer was lost: parked and listed, or sent once more and marked"
     )
     unknown_wait: float = Field(60.0, ge=0, le=3600, description="seconds such a send waits for a status that settles it")
+    number_rate: float = Field(
+        80.0,
+        ge=0,
+        le=100_000,
+        description="messages a second of a number whose account says nothing, in and out together, over all workers; 0: no limit",
+    )
+    pair_rate: float = Field(
+        1.0, ge=0, le=1000, description="1: to one recipient a burst of 45, then 1 in 6 s (2: 2 in 6 s, ...); 0: no limit"
+    )
     planned_after: float = Field(
         30.0, ge=0, le=3600, description="seconds a send may wait in memory; one that waits longer goes to [ledger]"
     )

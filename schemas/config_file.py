@@ -26,6 +26,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PHONE_NUMBER_ID = re.compile(r"[0-9]{1,50}")
 _KEY = re.compile(r"[!-~]{16,200}")
 _TEXT_LENGTH_MAX = 100_000
+_RATE = "rate"
+_RATE_MAX = 100_000
 
 
 class Mistake(msgspec.Struct, frozen=True):
@@ -102,19 +104,26 @@ def _entry_mistakes(path: Path, entry: Any, event_type: type[msgspec.Struct]) ->
     for name, value in entry.items():
         if name not in fields:
             yield Mistake((*path, name), f"There is no field `{name}` here{_nearest(name, fields)}.")
-        elif not isinstance(value, str):
-            yield Mistake((*path, name), f"`{name}` must be a text.")
-        elif len(value) > _TEXT_LENGTH_MAX:
-            yield Mistake((*path, name), f"`{name}` may have {_TEXT_LENGTH_MAX} characters.")
-        elif (rule := _broken_rule(name, value)) and (value or fields[name].required):
+        elif rule := _broken_rule(name, value, is_required=fields[name].required):
             yield Mistake((*path, name), rule)
     for name, field in fields.items():
         if field.required and name not in entry:
             yield Mistake(path, f"`{name}` is missing.")
 
 
-def _broken_rule(name: str, value: str) -> str:
+def _broken_rule(name: str, value: Any, *, is_required: bool) -> str:
     """Return the sentence for a value that its field cannot have; empty if it can."""
+    if name == _RATE:
+        is_rate = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _RATE_MAX
+        return "" if is_rate else f"`{name}` must be a number from 0 (no limit) to {_RATE_MAX:,}: messages a second."
+    if not isinstance(value, str):
+        return f"`{name}` must be a text."
+    if len(value) > _TEXT_LENGTH_MAX:
+        return f"`{name}` may have {_TEXT_LENGTH_MAX} characters."
+    return _broken_text_rule(name, value) if value or is_required else ""
+
+
+def _broken_text_rule(name: str, value: str) -> str:
     if name in {"id", "tenant", "agent"} and not _ID.fullmatch(value):
         return f"`{name}` must be 1 to 100 letters, digits, points, dashes or underscores."
     if name == "phone_number_id" and not _PHONE_NUMBER_ID.fullmatch(value):
@@ -134,9 +143,9 @@ def _duplicates(section: str, field: str, entries: list[Any]) -> Iterator[Mistak
             yield Mistake((section, number, field), f"`{field}` {value[:60]} stands already at {section}[{first[value]}].")
 
 
-def _events(entries: list[dict[str, str]], event_type: type[Entry]) -> tuple[Entry, ...]:
+def _events(entries: list[dict[str, Any]], event_type: type[Entry]) -> tuple[Entry, ...]:
     # A field without a value is a field left out.
-    return tuple(event_type(**{name: value for name, value in entry.items() if value}) for entry in entries)
+    return tuple(event_type(**{name: value for name, value in entry.items() if value or name == _RATE}) for entry in entries)
 
 
 def _reference_mistakes(wanted: Configuration, applied: Configuration) -> Iterator[Mistake]:

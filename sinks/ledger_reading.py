@@ -29,7 +29,9 @@ log = structlog.get_logger()
 _MARGIN_MS = 60_000
 _POLL_MS = 2_000
 _READ_MIN = 2_000
-NoteSent = Callable[[str, Headers], None]
+
+Note = Callable[[str, bytes, int, Headers], None]
+"""Is told of a record of [sent]: the send's id, the conversation, when it was stored (milliseconds since 1970), and the headers."""
 
 _SENDS = frozenset({*(topic.name for topic in OUTBOUND.values()), LEDGER.name})
 
@@ -57,10 +59,10 @@ _read_part = msgspec.json.Decoder(_StatusPart).decode
 _read_item = msgspec.json.Decoder(_StatusItem).decode
 
 
-async def take(ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, now_ms: int, note: NoteSent | None = None) -> None:
+async def take(ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, now_ms: int, note: Note | None = None) -> None:
     """Start the ledger afresh with these partitions and read what became of their sends; KafkaError if that cannot be read.
 
-    `note` is told of each record of [sent] that is read: the send's id and the headers.
+    `note` is told of each record of [sent] that is read.
     """
     sends = [each for each in taken if each.topic in _SENDS]
     claimed = {(each.topic, each.partition, offset) for each in sends for offset in each.claims}
@@ -87,7 +89,7 @@ class _Reading:
     reader: AIOKafkaConsumer
     prefix: str
     numbers: set[int]
-    note: NoteSent | None = None
+    note: Note | None = None
 
     def __post_init__(self) -> None:
         self.partitions = {number: Partition(Since(0, 0)) for number in self.numbers}
@@ -155,7 +157,7 @@ class _Reading:
             partition.since = Since(record.offset, min(record.timestamp, partition.since.time_ms))
         send = _read_sent_id(record.value).id
         if self.note is not None:
-            self.note(send, list(record.headers))
+            self.note(send, record.key or b"", record.timestamp, list(record.headers))
         partition.note_outcome(send, offset=record.offset, time_ms=record.timestamp)
 
     async def oldest_uncommitted_ms(self, taken: Sequence[Taken]) -> int | None:

@@ -29,13 +29,15 @@ from infra.retries import Patience, with_retries
 from infra.tracing import span
 from schemas.channels import CHANNELS
 from schemas.channels.base import Answer, Outcome, Pause, Request
-from schemas.codec import cloud_event_headers, decode, encode
+from schemas.codec import Headers, cloud_event_headers, decode, encode
+from schemas.events.config import Account
 from schemas.events.dead_letter import DeadLetter
 from schemas.events.outbound import OutboundEvent
 from schemas.events.planned import PlannedEvent
 from schemas.events.sent import SentEvent
 from schemas.topics import LEDGER, OUTBOUND, SENT, STATUS
 from sinks.base import Claims, Context
+from sinks.budgets import Budgets
 from sinks.claimed_request import ClaimedRequest
 from sinks.ledger import Ledger
 from sinks.ledger_reading import settlements, take
@@ -98,6 +100,8 @@ class OutboundToPlatform:
         self._chance = random.Random()  # noqa: S311  # jitter, no secret
         self._pauses = Pauses(context.clock, self._chance)
         PAUSES.set_function(lambda: len(self._pauses))
+        rates = context.settings
+        self._budgets = Budgets(context.clock, number_rate=rates.number_rate, pair_rate=rates.pair_rate)
         self._ledger = Ledger()
         self._traces = SendTraces()
         self._older = OlderSends(context.settings)
@@ -106,6 +110,7 @@ class OutboundToPlatform:
         self._sends = {outcome: SENDS.labels(outcome) for outcome in ("accepted", "rejected", "unknown", "planned", "suppressed")}
         self._took = {outcome: SEND_SECONDS.labels(outcome.value) for outcome in Outcome}
         SENDS_WAITING.labels("status").set_function(lambda: self._ledger.waiting)
+        SENDS_WAITING.labels("budget").set_function(lambda: self._budgets.waiting)
         SENDS_WAITING.labels("ledger").set_function(lambda: self._ledger.planned)
 
     def hosted(self, claims: Claims) -> None:
@@ -124,7 +129,15 @@ class OutboundToPlatform:
 
     async def taken(self, taken: Sequence[Taken]) -> None:
         """Learn what became of the sends of these partitions."""
-        await take(self._ledger, self._context.settings, taken, now_ms=self._context.clock.now_ms(), note=self._traces.note_sent)
+        held = {each.partition for each in taken}
+        self._budgets.begin(len(held) / await self._context.producer.partitions(SENT.name))
+        now_ms = self._context.clock.now_ms()
+
+        def note(send: str, conversation: bytes, time_ms: int, headers: Headers) -> None:
+            self._traces.note_sent(send, headers)
+            self._budgets.note_sent(conversation.decode(), ago_s=max(0, now_ms - time_ms) / 1000)
+
+        await take(self._ledger, self._context.settings, taken, now_ms=now_ms, note=note)
 
     async def stop(self) -> None:
         """Close the connections."""
@@ -275,8 +288,14 @@ class OutboundToPlatform:
             # While the whole app waits nobody is held up by the others: then there is no need to plan.
             if may_plan and self._context.clock.monotonic() + self._pauses.remaining_s(keys[:2]) > here_until:
                 raise _MustWaitError
-            if self._pauses.remaining_s(keys) > 0:
-                await self._unless_leaving(self._pauses.wait(keys))
+            await self._until_not_paused(keys)
+            rate = self._rate(outbound)
+            if not self._budgets.take_at_once(outbound, rate):
+                old_s = (self._context.clock.now_ms() - record.timestamp_ms) / 1000
+                if may_plan and self._budgets.waits_long(outbound, rate, old_s=old_s, here_s=self._planned_after_s):
+                    raise _MustWaitError
+                await self._unless_leaving(self._budgets.take(outbound, rate))
+                await self._until_not_paused(keys)
             started = time.perf_counter()
             with span("POST messages", kind="client", attributes={"http.request.method": "POST", "ottla.send": outbound.id}) as call:
                 status, answer = await self._attempt(record, outbound, request)
@@ -294,6 +313,10 @@ class OutboundToPlatform:
                 if tries >= self._patience.tries:
                     return Attempted(answer=answer, http_status=status, tries=tries)
             self._wait_because(answer, keys, tries)
+
+    async def _until_not_paused(self, keys: tuple[Key, ...]) -> None:
+        if self._pauses.remaining_s(keys) > 0:
+            await self._unless_leaving(self._pauses.wait(keys))
 
     async def _unless_leaving(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait, but LostPartitionError as soon as partitions are taken away: nothing is under way, and the next owner waits on."""
@@ -352,8 +375,15 @@ class OutboundToPlatform:
         point("sender.answered")
         return reply.status, CHANNELS[outbound.channel].read_answer(reply.status, reply.body, reply.headers)
 
+    def _account(self, outbound: OutboundEvent) -> Account | None:
+        return self._context.config.account_by_phone_number_id(outbound.account)
+
+    def _rate(self, outbound: OutboundEvent) -> float | None:
+        account = self._account(outbound)
+        return account.rate if account is not None else None
+
     def _token(self, outbound: OutboundEvent) -> str:
-        account = self._context.config.account_by_phone_number_id(outbound.account)
+        account = self._account(outbound)
         return (account.token if account is not None else "") or self._context.settings.whatsapp_token.get_secret_value()
 
     def _sent_event(self, outbound: OutboundEvent, attempted: Attempted, *, outcome: str, started_ms: int) -> SentEvent:

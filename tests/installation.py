@@ -128,6 +128,8 @@ class Outside:
             "OTTLA_WHATSAPP_API": self.platform.api_url,
             "OTTLA_WHATSAPP_APP_SECRET": self.settings.whatsapp_app_secret.get_secret_value(),
             "OTTLA_CANARY_INTERVAL": "0",
+            "OTTLA_NUMBER_RATE": "0",
+            "OTTLA_PAIR_RATE": "0",
             "OTTLA_ADMIN_KEY": self.settings.admin_key.get_secret_value(),
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }

@@ -44,8 +44,8 @@ async def _apply(producer: Producer, topic: Topic, event: Tenant | Account | Age
     return await producer.send(topic.name, key=event.id.encode(), value=encode(event))
 
 
-def _account(number: int, **more: str) -> Account:
-    return Account(id=f"a{number}", phone_number_id=str(number), **more)
+def _account(number: int, *, tenant: str = "default", agent: str = "") -> Account:
+    return Account(id=f"a{number}", phone_number_id=str(number), tenant=tenant, agent=agent)
 
 
 @pytest.mark.servers

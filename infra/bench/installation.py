@@ -110,6 +110,8 @@ class Installation:
             "OTTLA_ADMIN_KEY": settings.admin_key.get_secret_value(),
             "OTTLA_AI_URL": self.model.api_url,
             "OTTLA_CANARY_INTERVAL": "0",
+            "OTTLA_NUMBER_RATE": "0",
+            "OTTLA_PAIR_RATE": "0",
             "OTTLA_LOG_LEVEL": "warning",
         }
 

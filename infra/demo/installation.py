@@ -30,6 +30,8 @@ def demo_environment(environment: Mapping[str, str], *, home: Path, platform_por
         "OTTLA_PORT": str(free_port()),
         "OTTLA_WHATSAPP_API": f"http://127.0.0.1:{platform_port}/v25.0",
         "OTTLA_CANARY_INTERVAL": "0",
+        "OTTLA_NUMBER_RATE": "0",
+        "OTTLA_PAIR_RATE": "0",
         "OTTLA_LOG_LEVEL": environment.get("OTTLA_LOG_LEVEL", "warning"),
     }
     return kept | own

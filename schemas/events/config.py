@@ -15,7 +15,10 @@ class Tenant(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v"
 
 
 class Account(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
-    """A tenant's number on a channel. Empty token or app_secret: the installation's own; empty agent: the tenant's default."""
+    """A tenant's number on a channel. Empty token or app_secret: the installation's own; empty agent: the tenant's default.
+
+    `rate`: what the platform lets through, messages a second in and out together; None: OTTLA_NUMBER_RATE, 0: no limit.
+    """
 
     id: str
     phone_number_id: str
@@ -23,6 +26,7 @@ class Account(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v
     token: str = ""
     app_secret: str = ""
     agent: str = ""
+    rate: float | None = None
 
 
 class Agent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):

@@ -33,7 +33,9 @@ def test_a_whole_document() -> None:
     """Every section and every field of the contract is taken; a field without a value is one left out."""
     document = {
         "tenants": [{"id": "bakery", "name": "A Bakery"}],
-        "accounts": [{"id": "b1", "phone_number_id": "333", "tenant": "bakery", "token": "t", "app_secret": "s", "agent": "baker"}],
+        "accounts": [
+            {"id": "b1", "phone_number_id": "333", "tenant": "bakery", "token": "t", "app_secret": "s", "agent": "baker", "rate": 0}
+        ],
         "agents": [
             {
                 "id": "baker",
@@ -48,7 +50,7 @@ def test_a_whole_document() -> None:
     }
     assert read_configuration(document, applied=APPLIED) == Configuration(
         tenants=(Tenant(id="bakery", name="A Bakery"),),
-        accounts=(Account(id="b1", phone_number_id="333", tenant="bakery", token="t", app_secret="s", agent="baker"),),
+        accounts=(Account(id="b1", phone_number_id="333", tenant="bakery", token="t", app_secret="s", agent="baker", rate=0),),
         agents=(Agent(id="baker", tenant="bakery", kind="openai", model="m", instructions="Be kind.", fallback="Later."),),
     )
 
@@ -97,6 +99,10 @@ def test_an_empty_list_is_nothing_to_apply(document: Any) -> None:
         ),
         (_account(phone_number_id=5), ["accounts[0].phone_number_id: `phone_number_id` must be a text."]),
         (_account(tokn=NOT_SECRET), ["accounts[0].tokn: There is no field `tokn` here (did you mean `token`?)."]),
+        *(
+            (_account(rate=rate), ["accounts[0].rate: `rate` must be a number from 0 (no limit) to 100,000: messages a second."])
+            for rate in ("80", -1, True, None, 1e9, float("nan"), [1])
+        ),
         (_account(token=[NOT_SECRET]), ["accounts[0].token: `token` must be a text."]),
         (_account(token=NOT_SECRET * 10_000), ["accounts[0].token: `token` may have 100000 characters."]),
         (_account(tenant="shpo"), ["accounts[0].tenant: There is no tenant `shpo` (did you mean `shop`?): add it under `tenants:`."]),
