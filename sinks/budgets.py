@@ -140,11 +140,12 @@ class Budgets:
         self._pairs: dict[str, Bucket] = {}
         self._pairs_max = self._numbers_max = _KEPT_MAX
         self._order = itertools.count()
+        self._pairs_waiting = 0
 
     @property
     def waiting(self) -> int:
-        """How many sends wait for the budget of their number."""
-        return sum(number.before(len(PRIORITIES))[0] for number in self._numbers.values())
+        """How many sends wait for the budget of their number or recipient."""
+        return self._pairs_waiting + sum(number.before(len(PRIORITIES))[0] for number in self._numbers.values())
 
     def begin(self, share: float) -> None:
         """Start afresh with another share of the partitions, 1.0 for all; who waits goes on waiting as it did."""
@@ -182,8 +183,12 @@ class Budgets:
 
     async def take(self, outbound: OutboundEvent, rate: float | None) -> None:
         """Wait until one more attempt of a send is within both budgets, and count it."""
-        while (wait_s := self._pair_wait_s(outbound)) > 0.0:  # noqa: ASYNC110  # time is what is awaited
-            await asyncio.sleep(wait_s)
+        self._pairs_waiting += 1
+        try:
+            while (wait_s := self._pair_wait_s(outbound)) > 0.0:  # noqa: ASYNC110  # time is what is awaited
+                await asyncio.sleep(wait_s)
+        finally:
+            self._pairs_waiting -= 1
         self._take_pair(outbound)
         number = self._number(outbound.account, rate)
         if number is not None:

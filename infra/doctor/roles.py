@@ -12,6 +12,7 @@ from infra.settings import Settings
 from infra.supervisor.home import recorded_children
 
 _ANSWER_S = 5.0
+_WAITING = re.compile(r'^ottla_sends_waiting\{[^}]*place="budget"[^}]*\} ([0-9.e+]+)$', re.MULTILINE)
 _WEBHOOKS = re.compile(r'^ottla_webhooks_total\{status="(\d+)"\} ([0-9.e+]+)$', re.MULTILINE)
 
 
@@ -58,17 +59,28 @@ async def check_roles(settings: Settings) -> list[Finding]:
     children = recorded_children(settings.home)
     if not children:
         return [ok("roles", "`ottla up` does not run here, so the roles are looked after by whoever runs them.")]
-    return list(await asyncio.gather(*(_role(child.name, child.port) for child in children)))
+    found = await asyncio.gather(*(_role(child.name, child.port) for child in children))
+    return [finding for findings in found for finding in findings]
 
 
-async def _role(name: str, port: int) -> Finding:
+async def _role(name: str, port: int) -> list[Finding]:
     try:
         status, _ = await _get(f"http://127.0.0.1:{port}/readyz")
+        _, figures = await _get(f"http://127.0.0.1:{port}/metrics")
     except (aiohttp.ClientError, TimeoutError, OSError):
-        return problem("roles", f"The role {name} does not answer on port {port}: see what `ottla up` prints of it.")
+        return [problem("roles", f"The role {name} does not answer on port {port}: see what `ottla up` prints of it.")]
     if status != HTTPStatus.OK:
-        return problem("roles", f"The role {name} is not ready: see what `ottla up` prints of it.")
-    return ok("roles", f"The role {name} is ready.")
+        return [problem("roles", f"The role {name} is not ready: see what `ottla up` prints of it.")]
+    return [ok("roles", f"The role {name} is ready."), *_budgets(figures)]
+
+
+def _budgets(figures: bytes) -> list[Finding]:
+    """Say it where sends wait because more is to be sent than the rates allow: nothing is wrong then but the time that replies take."""
+    waiting = sum(float(count) for count in _WAITING.findall(figures.decode("utf-8", "replace")))
+    if not waiting:
+        return []
+    advice = "if the platform lets more through, raise the account's `rate` (or OTTLA_NUMBER_RATE, OTTLA_PAIR_RATE)"
+    return [warning("budgets", f"{waiting:.0f} sends wait for the rate of their number or recipient: {advice}.")]
 
 
 def _other_program(settings: Settings) -> str:

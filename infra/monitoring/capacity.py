@@ -318,7 +318,10 @@ def main() -> None:
     """Take the figures of the reports that the command line names, and write file and page."""
     measured = kept()
     for path in sys.argv[1:]:
-        measured |= taken(msgspec.json.decode(Path(path).read_bytes()))
+        try:
+            measured |= taken(msgspec.json.decode(Path(path).read_bytes()))
+        except (OSError, msgspec.DecodeError, TypeError, KeyError, AttributeError):
+            sys.exit(f"{path} cannot be read: name report.json of `ottla bench --report FOLDER`.")
     MEASURED.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
     PAGE.write_text(page(PAGE.read_text("utf-8"), measured), encoding="utf-8")
 

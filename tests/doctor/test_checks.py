@@ -213,12 +213,19 @@ async def test_roles(nothing: Settings, unused_tcp_port: int) -> None:
     mark = start_mark(os.getpid())
     assert mark is not None
     (nothing.home / "run").mkdir()
-    async with _server(readyz=web.json_response({})) as ready, _server(readyz=web.Response(status=503)) as starting:
+    none, metrics = web.Response(), web.Response(text='ottla_sends_waiting{place="budget"} 12.0\nottla_sends_waiting{place="status"} 3.0\n')
+    async with (
+        _server(readyz=web.json_response({}), metrics=metrics) as ready,
+        _server(readyz=web.Response(status=503), metrics=none) as starting,
+    ):
         ports = {"ingress": _port(ready), "streams": _port(starting), "sinks": unused_tcp_port}
         record_children(nothing.home, [Recorded(name, os.getpid(), mark, port) for name, port in ports.items()])
         found = await check_roles(nothing)
+    advice = "if the platform lets more through, raise the account's `rate` (or OTTLA_NUMBER_RATE, OTTLA_PAIR_RATE)"
+    waits = f"12 sends wait for the rate of their number or recipient: {advice}."
     assert [finding.message for finding in found] == [
         "The role ingress is ready.",
+        waits,
         "The role streams is not ready: see what `ottla up` prints of it.",
         f"The role sinks does not answer on port {unused_tcp_port}: see what `ottla up` prints of it.",
     ]
