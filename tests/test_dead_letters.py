@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from infra.kafka.admin import create_topics
 from infra.kafka.producer import Producer
@@ -26,6 +25,7 @@ from tests.cli.test_send import ottla
 from tests.driver import ACCOUNT
 from tests.installation import Installation
 from tests.reading import records, wait_for_records
+from tests.topic_settings import set_topic
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 
@@ -224,7 +224,4 @@ async def test_when_dead_letters_cannot_be_written_the_role_stops_and_says_so(se
 
 
 async def _limit_dead_letters(settings: Settings, size: int) -> None:
-    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, DEAD_LETTERS.named(settings.topic_prefix), incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": settings.kafka})
-    await asyncio.to_thread(admin.incremental_alter_configs([resource])[resource].result, 15)
+    await set_topic(settings, DEAD_LETTERS.name, "max.message.bytes", str(size))

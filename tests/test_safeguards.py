@@ -12,7 +12,6 @@ from itertools import count
 
 import pytest
 import pytest_asyncio
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from infra.fault_points import SAFEGUARDS
 from infra.kafka.admin import topic_config
@@ -25,6 +24,7 @@ from tests.conftest import settings_on
 from tests.driver import ACCOUNT, Driver, Load, Verdict
 from tests.installation import Installation, Role
 from tests.reading import committed
+from tests.topic_settings import set_topic
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
@@ -46,19 +46,11 @@ async def installation(servers: Servers, tmp_path_factory: pytest.TempPathFactor
 async def log_refuses(settings: Settings, topic: str) -> AsyncIterator[None]:
     """Let a topic take only records that are smaller than any of ours."""
     usual = topic_config(next(each for each in TOPICS if each.name == topic), replication=1)["max.message.bytes"]
-    await _take_at_most(settings, topic, "100")
+    await set_topic(settings, topic, "max.message.bytes", "100")
     try:
         yield
     finally:
-        await _take_at_most(settings, topic, usual)
-
-
-async def _take_at_most(settings: Settings, topic: str, size: str) -> None:
-    entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, settings.topic_prefix + topic, incremental_configs=[entry])
-    client = AdminClient({"bootstrap.servers": settings.kafka})
-    (done,) = client.incremental_alter_configs([resource]).values()
-    await asyncio.to_thread(done.result)
+        await set_topic(settings, topic, "max.message.bytes", usual)
 
 
 async def until(true: Callable[[], bool], *, timeout_s: float = _NEVER_S) -> None:

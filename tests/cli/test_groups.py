@@ -74,7 +74,7 @@ async def set_commits(settings: Settings, group: str, topic: str, offsets: dict[
 async def test_a_reset_is_shown_then_done(settings: Settings, ottla: Call, tmp_path: Path) -> None:
     """Old, new and count for each partition; without --execute nothing changes; by time, by file; beyond 8 days is refused."""
     await create_topics(settings)
-    await asyncio.to_thread(stamp_by_producers, settings, GROUP)
+    await stamp_by_producers(settings, GROUP)
     now_ms = int(time.time() * 1000)
     ages_s = (10 * DAY_S, 9 * DAY_S, 7 * DAY_S, 3600)
     await asyncio.to_thread(write, settings, GROUP, 0, [now_ms - age * 1000 for age in ages_s])

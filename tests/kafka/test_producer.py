@@ -11,7 +11,6 @@ import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError, NotEnoughReplicasError
 from confluent_kafka import Producer as ConfluentProducer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from infra.kafka import producer as producer_module
 from infra.kafka.admin import create_topics
@@ -22,6 +21,7 @@ from infra.servers.node import start_node, stop_node
 from infra.settings import Settings
 from schemas.topics import RAW, RECORD_BYTES_MAX, STATUS
 from tests.reading import records
+from tests.topic_settings import set_topic
 
 KEY = b"wa:1:2"
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
@@ -48,16 +48,8 @@ async def values(settings: Settings, topic: str = RAW.name) -> list[bytes]:
 
 
 async def take_at_most(settings: Settings, size: int) -> None:
-    """Let [raw] take batches of so many bytes at most, and wait until the broker says so."""
-    client = AdminClient({"bootstrap.servers": settings.kafka})
-    changed = [ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)]
-    resource = ConfigResource(ResourceType.TOPIC, settings.topic_prefix + RAW.name, incremental_configs=changed)
-    for future in client.incremental_alter_configs([resource]).values():
-        await asyncio.to_thread(future.result)
-    said = ""
-    while said != str(size):
-        (described,) = client.describe_configs([ConfigResource(ResourceType.TOPIC, settings.topic_prefix + RAW.name)]).values()
-        said = (await asyncio.to_thread(described.result))["max.message.bytes"].value
+    """Let [raw] take batches of so many bytes at most."""
+    await set_topic(settings, RAW.name, "max.message.bytes", str(size))
 
 
 async def test_each_record_once_in_order_at_its_offset(settings: Settings) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as Partition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient
 
 from infra.kafka.admin import create_topics
 from infra.kafka.consumer import LaneConsumer
@@ -23,19 +23,16 @@ from infra.retries import AwayError
 from infra.settings import Settings
 from schemas.groups import GROUPS
 from schemas.topics import DEAD_LETTERS, RAW
+from tests.topic_settings import set_topic
 
 pytestmark = pytest.mark.servers
 
 LARGE = random.Random(1).randbytes(5 << 20)
 
 
-def stamp_by_producers(settings: Settings, topic: str) -> None:
+async def stamp_by_producers(settings: Settings, topic: str) -> None:
     """Have a topic keep the times that producers say, so that a test need not wait for records to grow old."""
-    entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, settings.topic_prefix + topic, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": settings.kafka})
-    (done,) = admin.incremental_alter_configs([resource]).values()
-    done.result(15)
+    await set_topic(settings, topic, "message.timestamp.type", "CreateTime")
 
 
 def write(settings: Settings, topic: str, partition: int, times_ms: Sequence[int], *, value: bytes = b"{}") -> None:
@@ -63,7 +60,7 @@ async def commit(settings: Settings, group: str, offsets: dict[tuple[str, int], 
 async def test_a_stopped_group_s_lag_is_right_to_the_message_and_to_the_second(settings: Settings) -> None:
     """The record at the committed offset counts, not its batch's first or last; large batches do not hide small ones."""
     await create_topics(settings)
-    await asyncio.to_thread(stamp_by_producers, settings, DEAD_LETTERS.name)
+    await stamp_by_producers(settings, DEAD_LETTERS.name)
     now_ms = int(time.time() * 1000)
     await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 0, [now_ms - 300_000, now_ms - 61_500, now_ms - 20_000])
     await asyncio.to_thread(write, settings, DEAD_LETTERS.name, 1, [now_ms - 7_000], value=LARGE)

@@ -80,7 +80,7 @@ def _labels(**more: str) -> dict[str, str]:
 async def watched(settings: Settings) -> AsyncIterator[Watched]:
     """Yield a watcher over topics whose records are as old as a test says."""
     await create_topics(settings)
-    await asyncio.to_thread(stamp_by_producers, settings, TOPIC)
+    await stamp_by_producers(settings, TOPIC)
     made = Watched(settings)
     try:
         yield made
