@@ -128,6 +128,7 @@ class FaustHost:
         self._partitions: dict[int, _Partition] = {}
         self._starts: dict[int, int] = {}
         self._is_over = False
+        self._is_closed = False  # what is queued is being dropped: whatever came after it would overtake it
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=self._on_fatal, place=_place_in_lane)
         IN_FLIGHT.labels(name).set_function(lambda: len(self._lanes))
 
@@ -141,7 +142,7 @@ class FaustHost:
         for number, records in fetched.items():
             for record in records:
                 # Asked for each: while something is waited for, partitions may go and come.
-                if self._is_over or (generation != self._generation() and not without("generation")):
+                if self._is_over or self._is_closed or (generation != self._generation() and not without("generation")):
                     return  # fetched before a rebalance; it is delivered again
                 partition = self._partitions.get(number)
                 if partition is None:
@@ -154,6 +155,8 @@ class FaustHost:
                 mark.begin(record.offset)
                 if self._lanes.is_full:
                     await self._lanes.wait_for_room()
+                    if self._is_closed or self._partitions.get(number) is not partition:
+                        return
                 work = _Work(record_of(record, self._topic), generation, partition)
                 self._lanes.put((number, work.record.key), work)
 
@@ -165,7 +168,7 @@ class FaustHost:
             self._is_over = True
             self._on_fatal(error)
             return False
-        return is_next and self._partitions.get(record.partition) is partition
+        return is_next and not self._is_closed and self._partitions.get(record.partition) is partition
 
     async def _is_next(self, partition: _Partition, record: Any, generation: int) -> bool:
         """Tell whether this is the record that follows, and wait for the broker where only it can say; False once it is delivered again."""
@@ -284,7 +287,8 @@ class FaustHost:
         return True
 
     async def drain(self, timeout_s: float) -> None:
-        """Let what is being handled end within `timeout_s` seconds and drop the rest."""
+        """Let what is being handled end within `timeout_s` seconds, drop the rest, and take nothing any more."""
+        self._is_closed = True
         await self._lanes.retire(timeout_s=timeout_s)
 
     async def forget(self) -> None:
@@ -292,3 +296,4 @@ class FaustHost:
         await self.drain(_REVOKE_S)
         self._partitions.clear()
         self._starts.clear()
+        self._is_closed = False

@@ -27,14 +27,19 @@ class Stage:
         self.handled.append(record.offset)
 
 
-def _record(offset: int) -> Any:
-    return SimpleNamespace(partition=0, offset=offset, key=str(offset).encode(), value=b"", headers=(), timestamp=0)
+def _own_key(offset: int) -> bytes:
+    return str(offset).encode()
+
+
+def _record(offset: int, key: bytes) -> Any:
+    return SimpleNamespace(partition=0, offset=offset, key=key, value=b"", headers=(), timestamp=0)
 
 
 class Delivery:
     """Events as Faust delivers them, and what of them would be committed."""
 
-    def __init__(self, committed: int = 1, *, there: tuple[int, ...] = tuple(range(10))) -> None:
+    def __init__(self, committed: int = 1, *, there: tuple[int, ...] = tuple(range(10)), keys: Callable[[int], bytes] = _own_key) -> None:
+        self.keys = keys
         self.committed = committed
         self.there = there
         self.is_away = 0
@@ -68,7 +73,7 @@ class Delivery:
 
     async def give(self, host: FaustHost, *offsets: int, generation: int = 1) -> None:
         """Have the host take records of partition 0, as the consumer gives them."""
-        await host.take({0: [_record(offset) for offset in offsets]}, generation)
+        await host.take({0: [_record(offset, self.keys(offset)) for offset in offsets]}, generation)
 
     def host(self, stage: Stage) -> FaustHost:
         def fatal(error: BaseException) -> None:
@@ -290,6 +295,39 @@ async def test_what_the_log_does_not_hold_is_no_hole() -> None:
     await delivery.give(host, 2, 5)
     await _idle()
     assert (stage.handled, await _commit(host), delivery.errors) == ([2, 5], 6, [])
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_nothing_overtakes_what_is_dropped(monkeypatch: pytest.MonkeyPatch, *, is_stopping: bool, is_full: bool) -> None:
+    """While partitions go away or the process stops, records that still come must not be handled before those that were dropped.
+
+    The row of a conversation says how far it is: what is delivered again below that would count as done, and never be answered.
+    """
+    if is_full:
+        monkeypatch.setattr("streams.faust_host._IN_FLIGHT_MAX", 2)
+    stage, delivery = Stage(), Delivery(0, keys=lambda _: b"one")
+    stage.gates[0] = asyncio.Event()
+    host = delivery.host(stage)
+    taking = asyncio.create_task(delivery.give(host, 0, 1, *([2, 3] if is_full else [])))
+    await _idle()
+    assert taking.done() != is_full
+    ending = asyncio.create_task(host.drain(5.0) if is_stopping else host.forget())
+    await _idle()
+    await delivery.give(host, *((4, 5) if is_full else (2, 3)))
+    await _idle()
+    stage.gates[0].set()
+    await ending
+    await taking
+    if is_stopping:
+        await delivery.give(host, 6 if is_full else 4)
+    await _idle()
+    assert (stage.handled, delivery.errors) == ([0], [])
+    if not is_stopping:
+        delivery.generation, delivery.committed = 2, 1
+        await delivery.give(host, 1, 2, 3, generation=2)
+        await _idle()
+        assert stage.handled == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("is_checked", [True, False])
