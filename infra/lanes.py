@@ -14,6 +14,8 @@ from infra.fault_points import without
 
 T = TypeVar("T")
 Handle = Callable[[Sequence[T]], Awaitable[None]]
+_ENDED_KEPT = 1_000
+
 Place = tuple[Hashable, int]
 """Where an item stands: in which sequence, and its number there."""
 
@@ -25,51 +27,94 @@ class OrderError(ValueError):
 class Watermark:
     """Tracks one partition: offsets begin in order, end in any order, and `position` only ever moves over ended ones.
 
-    Gaps between offsets (compaction, transaction markers) are no holes: only offsets that were begun are waited for.
+    Gaps between offsets (compaction, transaction markers) are no holes: only offsets that were begun are waited for. What is left in the
+    log for later is held: `position` stays at or below it, and what is taken from there begins late. What has ended takes no memory,
+    however long something below it takes.
     """
 
     def __init__(self) -> None:
-        self._open: deque[int] = deque()
-        self._ended: set[int] = set()
+        self._begun: deque[int] = deque()  # in order; the first one is always open
+        self._open: set[int] = set()
+        self._late: set[int] = set()
+        self._holds: dict[Hashable, int] = {}
+        self._lowest: int | None = None  # the position, were nothing held or late
         self.first: int | None = None
         self.newest = -1
-        self.position: int | None = None
 
     def begin(self, offset: int) -> None:
         """Note that the work on `offset` starts; OrderError if it is not above all before it: delivery went back."""
+        self._comes(offset)
+        self._begun.append(offset)
+        self._open.add(offset)
+
+    def _comes(self, offset: int) -> None:
         if offset <= self.newest:
             raise OrderError(f"offset {offset} after {self.newest}")
         self.newest = offset
         if self.first is None:
             self.first = offset
-        self._open.append(offset)
 
     def has_begun(self, offset: int) -> bool:
         """Tell whether `offset` lies between the first and the newest that were begun: it was among them, or is a gap."""
         return self.first is not None and self.first <= offset <= self.newest
 
-    def end(self, offset: int) -> bool:
-        """Note that the work on `offset` is done; return whether `position` (the next offset to commit) moved."""
-        self._ended.add(offset)
-        moved = False
-        while self._open and self._open[0] in self._ended:
-            first = self._open.popleft()
-            self._ended.discard(first)
-            self.position = first + 1
-            moved = True
+    def end(self, offset: int) -> None:
+        """Note that the work on `offset` is done."""
+        if offset in self._late:
+            self._late.discard(offset)
+            return
+        begun, opened = self._begun, self._open
+        opened.discard(offset)
+        if begun and begun[0] == offset:
+            begun.popleft()
+            while begun and begun[0] not in opened:
+                begun.popleft()
+            self._lowest = begun[0] if begun else self.newest + 1
+        elif len(begun) > 2 * len(opened) + _ENDED_KEPT:
+            self._begun = deque(each for each in begun if each in opened)
         if without("watermark"):
-            self.position, moved = self.newest + 1, True
-        return moved
+            self._lowest = self.newest + 1
+
+    def pass_over(self, offset: int) -> None:
+        """Note that `offset`, which comes next, is left in the log; a hold at or below it must say so."""
+        self._comes(offset)
+        if not self._begun:
+            self._lowest = offset + 1
+
+    def hold(self, name: Hashable, offset: int) -> None:
+        """Keep `position` at `offset` or below; a hold has a name, and is moved by being set again."""
+        self._holds[name] = offset
+
+    def held(self, name: Hashable) -> int | None:
+        """Return where a hold stands; None if there is none of this name."""
+        return self._holds.get(name)
+
+    def release(self, name: Hashable) -> None:
+        """Forget a hold."""
+        del self._holds[name]
+
+    def begin_late(self, offset: int) -> None:
+        """Note that the work on an `offset` starts that was left in the log; a hold at or below it is still there."""
+        self._late.add(offset)
+
+    @property
+    def position(self) -> int | None:
+        """The next offset to commit: all below it is done. None before anything was."""
+        lowest = self._lowest
+        if lowest is None or not (self._holds or self._late):
+            return lowest
+        return min(lowest, *self._holds.values(), *self._late)
 
     @property
     def floor(self) -> int | None:
         """The lowest offset that is not known to be done: what may be committed. None before the first one was begun."""
-        return self._open[0] if self._open and not without("watermark") else self.position
+        lowest = self._begun[0] if self._begun and not without("watermark") else self._lowest
+        return lowest if lowest is None or not (self._holds or self._late) else min(lowest, *self._holds.values(), *self._late)
 
     @property
     def span(self) -> int:
-        """How many offsets are begun and not yet below the watermark; a crash would repeat them."""
-        return len(self._open)
+        """How many offsets are begun and not done."""
+        return len(self._open) + len(self._late)
 
 
 class _Lane(Generic[T]):
@@ -127,6 +172,16 @@ class Lanes(Generic[T]):
         """Queue the item behind the others of its lane; waits while `limit` items are inside."""
         await self.wait_for_room()
         self.put(key, item)
+
+    def inside(self, key: Hashable) -> int:
+        """Return how many items of a lane are inside."""
+        lane = self._lanes.get(key)
+        return lane.inside if lane is not None else 0
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether half of `limit` items are inside."""
+        return 2 * self._inside >= self._limit
 
     @property
     def is_full(self) -> bool:

@@ -21,6 +21,7 @@ EVENT_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 IN_FLIGHT = Gauge("ottla_events_in_flight", "Events queued or being worked on in this process", ["stage"])
+LEFT_IN_LOG = Gauge("ottla_conversations_left_in_log", "Conversations of which so much waits that the rest is left in the log", ["stage"])
 EVENT_RETRIES = Counter("ottla_event_retries_total", "Work done again: after an error, or because a dependency is away", ["stage", "cause"])
 HISTORY_ROWS = Counter("ottla_history_rows_total", "Rows written to history")
 DEAD_LETTERS = Counter("ottla_dead_letters_total", "Events that could not be handled", ["stage", "cause"])

@@ -143,6 +143,11 @@ class Budgets:
         self._pairs_waiting = 0
 
     @property
+    def fill_s(self) -> float:
+        """How long it takes until what was sent to a recipient does not count any more, seconds; 0.0 without such a limit."""
+        return PAIR_BURST * _PAIR_EVERY_S / self._pair_rate if self._pair_rate else 0.0
+
+    @property
     def waiting(self) -> int:
         """How many sends wait for the budget of their number or recipient."""
         return self._pairs_waiting + sum(number.before(len(PRIORITIES))[0] for number in self._numbers.values())

@@ -34,6 +34,7 @@ class DeadLettersToHistory:
     batch_max = 50
     shares_lanes = False
     held_max: Mapping[str, int] = {}
+    left_in_log: Collection[str] = ()
     unhurried: Collection[str] = ()
 
     def __init__(self, context: Context) -> None:

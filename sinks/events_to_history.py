@@ -51,6 +51,7 @@ class History:
     shares_lanes = True
     held_max: Mapping[str, int] = {}
     # What a page shows may be so late. In this time a conversation's message, its answer, the outcome and the first statuses come together.
+    left_in_log: Collection[str] = ()
     unhurried: Collection[str] = tuple(topic.name for topic in topics)
 
     def __init__(self, settings: Settings) -> None:

@@ -59,10 +59,12 @@ _read_part = msgspec.json.Decoder(_StatusPart).decode
 _read_item = msgspec.json.Decoder(_StatusItem).decode
 
 
-async def take(ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, now_ms: int, note: Note | None = None) -> None:
+async def take(
+    ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, now_ms: int, note: Note | None = None, since_ms: int | None = None
+) -> None:
     """Start the ledger afresh with these partitions and read what became of their sends; KafkaError if that cannot be read.
 
-    `note` is told of each record of [sent] that is read.
+    `note` is told of each record of [sent] that is read, since `since_ms` at least (milliseconds since 1970), if that is given.
     """
     sends = [each for each in taken if each.topic in _SENDS]
     claimed = {(each.topic, each.partition, offset) for each in sends for offset in each.claims}
@@ -74,8 +76,8 @@ async def take(ledger: Ledger, settings: Settings, taken: Sequence[Taken], *, no
     try:
         reading = _Reading(reader, settings.topic_prefix, {each.partition for each in sends}, note)
         oldest_ms = await reading.oldest_uncommitted_ms(sends)
-        since_ms = max(0, min(now_ms, oldest_ms if oldest_ms is not None else now_ms) - _MARGIN_MS)
-        count = await reading.outcomes_and_settlements(since_ms)
+        needed_ms = max(0, min(now_ms, oldest_ms if oldest_ms is not None else now_ms) - _MARGIN_MS)
+        count = await reading.outcomes_and_settlements(needed_ms if since_ms is None else max(0, min(needed_ms, since_ms)))
         await reading.plans([each for each in sends if each.topic == LEDGER.name])
     finally:
         await reader.stop()

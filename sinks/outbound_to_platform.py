@@ -56,7 +56,7 @@ ANSWER_S = 35.0
 _CONNECTIONS_MAX = 512
 # A connection idle for longer may be closed by the other side just as we write: that reset would leave an UNKNOWN.
 _IDLE_S = 10.0
-_PLANS_AT_ONCE = 1_000
+_PLANS_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +89,10 @@ class OutboundToPlatform:
     topics = (*OUTBOUND.values(), STATUS, LEDGER)
     batch_max = 1
     shares_lanes = False
-    # They wait, and are in the log: hold no more of them in memory than others leave room for.
+    # They wait, and are in the log: hold no more of them in memory than leaves room for others.
     held_max: Mapping[str, int] = {LEDGER.name: _PLANS_AT_ONCE}
+    # Of one who is sent much to, for whom much is planned: the plans of others must come to their turn.
+    left_in_log: Collection[str] = (LEDGER.name,)
     unhurried: Collection[str] = (STATUS.name, LEDGER.name)
 
     def __init__(self, context: Context, *, patience: Patience | None = None) -> None:
@@ -135,9 +137,11 @@ class OutboundToPlatform:
 
         def note(send: str, conversation: bytes, time_ms: int, headers: Headers) -> None:
             self._traces.note_sent(send, headers)
-            self._budgets.note_sent(conversation.decode(), ago_s=max(0, now_ms - time_ms) / 1000)
+            self._budgets.note_sent(conversation.decode("utf-8", "replace"), ago_s=max(0, now_ms - time_ms) / 1000)
 
-        await take(self._ledger, self._context.settings, taken, now_ms=now_ms, note=note)
+        await take(
+            self._ledger, self._context.settings, taken, now_ms=now_ms, note=note, since_ms=now_ms - int(1000 * self._budgets.fill_s)
+        )
 
     async def stop(self) -> None:
         """Close the connections."""
@@ -294,8 +298,9 @@ class OutboundToPlatform:
                 old_s = (self._context.clock.now_ms() - record.timestamp_ms) / 1000
                 if may_plan and self._budgets.waits_long(outbound, rate, old_s=old_s, here_s=self._planned_after_s):
                     raise _MustWaitError
-                await self._unless_leaving(self._budgets.take(outbound, rate))
-                await self._until_not_paused(keys)
+                await self._within_budget(outbound, rate, here_until if may_plan else math.inf)
+                if self._pauses.remaining_s(keys) > 0:
+                    continue  # all who were let go meanwhile would leave at once when the pause ends
             started = time.perf_counter()
             with span("POST messages", kind="client", attributes={"http.request.method": "POST", "ottla.send": outbound.id}) as call:
                 status, answer = await self._attempt(record, outbound, request)
@@ -317,6 +322,15 @@ class OutboundToPlatform:
     async def _until_not_paused(self, keys: tuple[Key, ...]) -> None:
         if self._pauses.remaining_s(keys) > 0:
             await self._unless_leaving(self._pauses.wait(keys))
+
+    async def _within_budget(self, outbound: OutboundEvent, rate: float | None, until: float) -> None:
+        """Wait for the budgets, and raise _MustWaitError if that takes longer than until then: others may go before it again and again."""
+        left_s = until - self._context.clock.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, left_s) if left_s < math.inf else None):
+                await self._unless_leaving(self._budgets.take(outbound, rate))
+        except TimeoutError:
+            raise _MustWaitError from None
 
     async def _unless_leaving(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait, but LostPartitionError as soon as partitions are taken away: nothing is under way, and the next owner waits on."""

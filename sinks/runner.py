@@ -20,7 +20,7 @@ from infra.kafka.consumer import ApartError, LaneConsumer, Taken
 from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.producer import ProduceError, Producer
 from infra.kafka.record import Record
-from infra.metrics import EVENT_SECONDS, EVENTS, IN_FLIGHT
+from infra.metrics import EVENT_SECONDS, EVENTS, IN_FLIGHT, LEFT_IN_LOG
 from infra.retries import Patience, with_retries
 from infra.role_server import RoleServer
 from infra.settings import Settings
@@ -68,6 +68,7 @@ class SinkHost:
             lane=sink.lane,
             held_max=sink.held_max,
             at_once=self._take_at_once,
+            left_in_log=sink.left_in_log,
             unhurried=sink.unhurried,
         )
         sink.hosted(self._consumer)
@@ -86,6 +87,7 @@ class SinkHost:
             raise
         await self._starting
         IN_FLIGHT.labels(self._sink.group).set_function(lambda: self._consumer.in_flight)
+        LEFT_IN_LOG.labels(self._sink.group).set_function(lambda: self._consumer.left_in_log)
 
     async def stop(self) -> None:
         """Finish what is under way, then stop."""

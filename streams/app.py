@@ -159,7 +159,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         )
         self._restorer = Restorer(settings, table)
         self.restore = self._restorer.restore
-        self.source = RawSource(parts.log, lambda: self.consumer, prefix=settings.topic_prefix)
+        self.source = RawSource(parts.log, lambda: self.consumer, settings=settings)
         stage = RawToOutbound(
             table=ConversationTable(table, parts.producer),
             producer=parts.producer,

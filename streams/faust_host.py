@@ -1,12 +1,13 @@
 """Hosts the stage under Faust in the one shape that loses nothing (infra/decisions/0002-faust.md has what was found and where).
 
 Faust's consumer hands on what it fetched (streams/raw_consumer.py), and each record goes to its lane. What is committed is the watermark
-of each partition: the offset below which all is done. When partitions are revoked the lanes of the old generation are ended and forgotten:
+of each partition: the offset below which all is done. Of a conversation of which much waits the rest is left in the log for later
+(infra/left_in_log.py). When partitions are revoked the lanes of the old generation are ended and forgotten:
 Faust seeks every partition back to its committed offset and delivers again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -17,7 +18,8 @@ from infra.fault_points import point, without
 from infra.kafka.order_violations import OrderViolations
 from infra.kafka.record import Record, record_of
 from infra.lanes import Lanes, OrderError, Watermark
-from infra.metrics import IN_FLIGHT
+from infra.left_in_log import LeftInLog
+from infra.metrics import IN_FLIGHT, LEFT_IN_LOG
 from infra.retries import AwayError
 
 log = structlog.get_logger()
@@ -53,6 +55,9 @@ class Source(Protocol):
     async def ends(self, partitions: Collection[int]) -> dict[int, int]:
         """Return the offset after the last record of each partition."""
 
+    def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[Record], None]:
+        """Yield the records from offset `start` up to, not including, `end`, in order."""
+
     def check(self) -> None:
         """Raise what ended the membership in the group, if it has ended."""
 
@@ -87,7 +92,8 @@ class _Standstill:
 class _Partition:
     """What is under way of one partition in one generation."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
         self.mark = Watermark()
         self.committed: int | None = None  # the position that was committed last in this generation
         self.missing: int | None = None  # the offset that was gone back for and has not come yet
@@ -98,6 +104,10 @@ class _Work:
     record: Record
     generation: int
     partition: _Partition
+
+
+def _lane(record: Record) -> tuple[int, bytes]:
+    return record.partition, record.key
 
 
 def _place_in_lane(work: _Work) -> tuple[_Partition, int]:
@@ -130,7 +140,9 @@ class FaustHost:
         self._is_over = False
         self._is_closed = False  # what is queued is being dropped: whatever came after it would overtake it
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=self._on_fatal, place=_place_in_lane)
+        self._left = LeftInLog(self._lanes, lane=_lane, put=self._put_late, read=source.read, owns=self._has, failed=self._on_fatal)
         IN_FLIGHT.labels(name).set_function(lambda: len(self._lanes))
+        LEFT_IN_LOG.labels(name).set_function(lambda: len(self._left))
 
     def _on_fatal(self, error: BaseException) -> None:
         if isinstance(error, OrderError):
@@ -146,19 +158,29 @@ class FaustHost:
                     return  # fetched before a rebalance; it is delivered again
                 partition = self._partitions.get(number)
                 if partition is None:
-                    partition = self._partitions[number] = _Partition()
+                    partition = self._partitions[number] = _Partition(generation)
                 mark = partition.mark
                 follows = mark.first is not None and record.offset == mark.newest + 1
                 if not follows and not await self._is_taken(partition, record, generation):
                     continue
                 partition.missing = None
+                if self._left.leaves(number, mark, (number, record.key or b""), record.offset):
+                    continue
                 mark.begin(record.offset)
                 if self._lanes.is_full:
                     await self._lanes.wait_for_room()
                     if self._is_closed or self._partitions.get(number) is not partition:
                         return
                 work = _Work(record_of(record, self._topic), generation, partition)
-                self._lanes.put((number, work.record.key), work)
+                self._lanes.put(_lane(work.record), work)
+
+    def _put_late(self, number: int, _: Watermark, record: Record) -> None:
+        partition = self._partitions[number]
+        self._lanes.put(_lane(record), _Work(record, partition.generation, partition))
+
+    def _has(self, number: int, mark: Watermark) -> bool:
+        partition = self._partitions.get(number)
+        return partition is not None and partition.mark is mark and partition.generation == self._generation()
 
     async def _is_taken(self, partition: _Partition, record: Any, generation: int) -> bool:
         """Tell whether a record that is not the next one after those before is to be taken all the same."""
@@ -272,6 +294,7 @@ class FaustHost:
             point("streams.before_commit")
             if self._owns(work):
                 work.partition.mark.end(work.record.offset)
+            self._left.look()
 
     async def commit(self, write: Callable[[Mapping[int, int]], Awaitable[bool]]) -> bool:
         """Have the watermarks that moved written (offset by partition); `write` returns whether it was done. What failed comes again."""
@@ -289,6 +312,7 @@ class FaustHost:
     async def drain(self, timeout_s: float) -> None:
         """Let what is being handled end within `timeout_s` seconds, drop the rest, and take nothing any more."""
         self._is_closed = True
+        await self._left.stop()
         await self._lanes.retire(timeout_s=timeout_s)
 
     async def forget(self) -> None:

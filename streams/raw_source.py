@@ -1,21 +1,26 @@
 """Where [raw] stands, and going back in it: the corrections to what Faust delivers (infra/decisions/0002-faust.md)."""
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from faust.types import TP
 
+from infra.kafka.bounded import Stretch, bounded_reader
 from infra.kafka.group_log import GroupLog
+from infra.kafka.record import Record
+from infra.settings import Settings
 from schemas.topics import RAW
 
 
 class RawSource:
     """What the host asks and tells about the topic it is given records of. `consumer` returns Faust's consumer."""
 
-    def __init__(self, log: GroupLog, consumer: Callable[[], Any], *, prefix: str) -> None:
+    def __init__(self, log: GroupLog, consumer: Callable[[], Any], *, settings: Settings) -> None:
         self._log = log
         self._consumer = consumer
-        self.topic = RAW.named(prefix)
+        self._settings = settings
+        self.topic = RAW.named(settings.topic_prefix)
 
     async def next_to_read(self, partition: int) -> int:
         """Return the offset that the group has to read next; AwayError if the broker does not say."""
@@ -33,6 +38,13 @@ class RawSource:
     async def ends(self, partitions: Collection[int]) -> dict[int, int]:
         """Return the offset after the last record of each partition; AwayError if the broker does not say."""
         return await self._log.ends(RAW.name, partitions)
+
+    async def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[Record], None]:
+        """Yield the records from offset `start` up to, not including, `end`; KafkaUnreachableError if no broker answers."""
+        stretch = Stretch(topic=RAW.name, partition=partition, start=start, end=end)
+        async with bounded_reader(self._settings, group="streams-left-in-log") as reader, aclosing(reader.read([stretch])) as batches:
+            async for records in batches:
+                yield records
 
     def check(self) -> None:
         """Raise what ended the routine that keeps Faust in its group, if it has ended: while partitions move nobody fetches and is told."""

@@ -19,11 +19,11 @@ class TestWatermark:
         mark = Watermark()
         for offset in (5, 6, 7):
             mark.begin(offset)
-        assert not mark.end(7)
-        assert not mark.end(6)
-        assert mark.position is None
-        assert mark.span == 3
-        assert mark.end(5)
+        mark.end(7)
+        mark.end(6)
+        assert (mark.position, mark.floor) == (None, 5)
+        assert mark.span == 1
+        mark.end(5)
         assert mark.position == 8
         assert mark.span == 0
 
@@ -33,7 +33,7 @@ class TestWatermark:
         for offset in (10, 13):
             mark.begin(offset)
         mark.end(10)
-        assert mark.position == 11
+        assert mark.position == 13
         mark.end(13)
         assert mark.position == 14
 
@@ -55,7 +55,7 @@ class TestWatermark:
 
     @pytest.mark.parametrize("seed", range(20))
     def test_any_order_of_ends(self, seed: int) -> None:
-        """Whatever the order of ends, the position is one above the highest offset below which all ended."""
+        """Whatever the order of ends, the position is the lowest offset that did not end."""
         chance = random.Random(seed)
         offsets = sorted(chance.sample(range(1000), 200))
         mark = Watermark()
@@ -66,7 +66,43 @@ class TestWatermark:
             mark.end(offset)
             ended.add(offset)
             below = next((i for i, each in enumerate(offsets) if each not in ended), len(offsets))
-            assert mark.position == (offsets[below - 1] + 1 if below else None)
+            assert mark.position == ((*offsets, offsets[-1] + 1)[below] if below else None)
+            assert mark.span == len(offsets) - len(ended)
+
+    def test_what_has_ended_takes_no_memory(self) -> None:
+        """However much ends above one that takes long; and it is passed at once when that ends."""
+        mark = Watermark()
+        mark.begin(0)
+        for offset in range(1, 100_000):
+            mark.begin(offset)
+            mark.end(offset)
+        assert len(mark._begun) + len(mark._open) < 2_000
+        mark.begin(100_000)
+        assert not mark.position
+        mark.end(0)
+        assert [mark.position, mark.span] == [100_000, 1]
+
+    def test_what_is_left_in_the_log_is_waited_for(self) -> None:
+        """The position stands at what is held, then at what was taken of it late, and passes both once they are done."""
+        mark = Watermark()
+        mark.begin(1)
+        mark.hold("a", 2)
+        for offset in (2, 3):
+            mark.pass_over(offset)
+        mark.begin(4)
+        mark.end(1)
+        assert (mark.position, mark.floor, mark.newest) == (2, 2, 4)
+        mark.end(4)
+        assert mark.position == 2
+        mark.begin_late(2)
+        mark.hold("a", 3)
+        mark.end(2)
+        assert (mark.position, mark.floor) == (3, 3)
+        mark.begin_late(3)
+        mark.release("a")
+        assert (mark.position, mark.span, mark.held("a")) == (3, 1, None)
+        mark.end(3)
+        assert (mark.position, mark.floor, mark.span) == (5, 5, 0)
 
 
 class TestLanes:

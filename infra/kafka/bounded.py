@@ -142,7 +142,7 @@ class BoundedReader:
         except (KafkaError, TimeoutError):
             raise KafkaUnreachableError(self._settings.kafka) from None
 
-    async def read(self, stretches: Collection[Stretch], *, due: Due | None = None) -> AsyncIterator[list[Record]]:
+    async def read(self, stretches: Collection[Stretch], *, due: Due | None = None) -> AsyncGenerator[list[Record], None]:
         """Yield the records of the stretches, those of a partition in their order; with `due`, all in the order of when they are due."""
         left = {TopicPartition(self._prefix + each.topic, each.partition): each.end for each in stretches if each.length}
         older = await self._older_parts(stretches)

@@ -12,8 +12,8 @@ owner left open are kept until their records are done, whoever owns the partitio
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,14 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
+from infra.kafka.bounded import Stretch, bounded_reader
 from infra.kafka.commits import Commits, LostPartitionError
 from infra.kafka.connection import aiokafka_options
 from infra.kafka.order_violations import OrderViolations
 from infra.kafka.read_partitions import FETCHED_MAX, ReadPartitions
 from infra.kafka.record import Record, record_of
 from infra.lanes import Lanes, OrderError, Watermark
+from infra.left_in_log import LeftInLog
 from infra.settings import Settings
 from schemas.groups import SESSION_S
 from schemas.topics import Topic
@@ -78,8 +80,11 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     to `handle_apart`, each key's in a lane of its own, while their lane goes on.
     `taken`, if given, is awaited with the assigned partitions before any of their records is handled. `lane` says what shares a lane with
     what (by default: the key).
-    `held_max` bounds, for some topics, how many records of a partition may be held: then it is not read until some are done.
+    `held_max` bounds, for some topics, how many records of their partitions together may be held, of which each has its share: one that has
+    it is not read until some are done.
     `at_once`, if given, is shown each record first: where it returns True the record needs no lane and is done. It never waits.
+    Of the topics in `left_in_log` a lane holds so many records and no more, and the others are left in the log meanwhile
+    (`infra.left_in_log`): there a lane must be all of a key's records.
     `unhurried` topics may be read up to a quarter of a second late, so that one fetch brings many of their records.
     `ready` is set once partitions (perhaps none) were assigned.
     """
@@ -100,9 +105,11 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         held_max: Mapping[str, int] | None = None,
         at_once: Callable[[Record], bool] = lambda _: False,
         unhurried: Collection[str] = (),
+        left_in_log: Collection[str] = (),
     ) -> None:
         self._settings = settings
         self._prefix = settings.topic_prefix
+        self._name = group
         self._group = settings.topic_prefix + group
         self._topics = topics
         self._handle = handle
@@ -120,6 +127,15 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._marks: dict[TopicPartition, Watermark] = {}
         self._commits = Commits(group=self._group, folder=settings.home / "claims", marks=lambda: self._marks)
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=self._on_fatal, place=_place_in_lane)
+        self._may_be_left = frozenset(left_in_log)
+        self._left: LeftInLog[TopicPartition] = LeftInLog(
+            self._lanes,
+            lane=self._lane_of,
+            put=lambda source, mark, record: self._lanes.put(self._lane_of(record), _Work(record, source, mark)),
+            read=self._read,
+            owns=lambda source, mark: self._marks.get(source) is mark,
+            failed=self._on_fatal,
+        )
         self._consumer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         # One epoch from one assignment to the next; records are handled only while it is open, and only those drained in it.
@@ -164,6 +180,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         # Handlers that may end still get their claims: taking stops first, commits go on until they have ended.
         await _end(self._tasks[:1])
         self.leaving.set()
+        await self._left.stop()
         marks = dict(self._marks)
         await self._lanes.retire(timeout_s=timeout_s)
         await _end(self._tasks[1:])
@@ -184,6 +201,11 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     def in_flight(self) -> int:
         """How many records are queued or being handled."""
         return len(self._lanes)
+
+    @property
+    def left_in_log(self) -> int:
+        """Of how many conversations something is left in the log."""
+        return len(self._left)
 
     def _on_fatal(self, error: BaseException) -> None:
         if isinstance(error, OrderError):
@@ -216,12 +238,26 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 for found in records:
                     if mark is None or self._marks.get(partition) is not mark:
                         break  # taken away while we waited: its next owner reads from the committed offset
-                    mark.begin(found.offset)
+                    if self._read_partitions.is_enough(partition, mark):
+                        self._consumer.seek(partition, found.offset)  # one fetch may bring more than is to be held
+                        break
                     record = record_of(found, topic)
+                    if topic in self._may_be_left and self._left.leaves(partition, mark, self._lane_of(record), record.offset):
+                        continue
+                    mark.begin(record.offset)
                     if self._at_once(record):
-                        mark.end(found.offset)
+                        mark.end(record.offset)
                     else:
-                        await self._lanes.submit((partition.partition, self._lane(record)), _Work(record, partition, mark))
+                        await self._lanes.submit(self._lane_of(record), _Work(record, partition, mark))
+
+    def _lane_of(self, record: Record) -> tuple[int, Hashable]:
+        return record.partition, self._lane(record)
+
+    async def _read(self, source: TopicPartition, start: int, end: int) -> AsyncGenerator[Sequence[Record], None]:
+        stretch = Stretch(topic=source.topic.removeprefix(self._prefix), partition=source.partition, start=start, end=end)
+        async with bounded_reader(self._settings, group=f"{self._name}-left-in-log") as reader, aclosing(reader.read([stretch])) as batches:
+            async for records in batches:
+                yield records
 
     async def _opened(self) -> None:
         """Wait until partitions are assigned; raises aiokafka's KafkaError if nobody sees to that any more."""
@@ -251,6 +287,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                     del self._marks[work.source]
             return
         self._end_work(ours)
+        self._left.look()
 
     def _put_apart(self, works: Sequence[_Work]) -> bool:
         """Give each key's records a lane of its own, unless too many are apart already: then they are to be handled where they are."""
@@ -296,6 +333,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self.leaving.set()
         numbers = {partition.partition for partition in revoked}
         leaving = {partition: self._marks.pop(partition) for partition in revoked if partition in self._marks}
+        await self._left.stop()
         await self._lanes.retire(lambda key: key[0] in numbers, timeout_s=_RETIRE_S)  # type: ignore[index]
         await self._commits.commit(leaving)
         self._commits.forget(revoked)

@@ -1,7 +1,7 @@
 """Which of its assigned partitions a consumer reads: neither those of which enough is held, nor, for a moment, those that may come late."""
 
-import math
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,12 +19,14 @@ _LOOK_S = 1.0
 class ReadPartitions:
     """Pauses and resumes partitions of an aiokafka consumer.
 
-    `held_max` bounds, by topic, how many records of a partition may be held; `unhurried` topics may be read a quarter of a second late, so
-    that one fetch brings many of their records. `marks` are those of the partitions that are assigned. Topics have their prefix.
+    `held_max` bounds, by topic, how many records of its assigned partitions together may be held, of which each has its share; `unhurried`
+    topics may be read a quarter of a second late, so that one fetch brings many of their records. `marks` are those of the partitions that
+    are assigned. Topics have their prefix.
     """
 
     def __init__(self, *, held_max: Mapping[str, int], unhurried: Collection[str]) -> None:
         self._held_max = held_max
+        self._shares: dict[TopicPartition, int] = {}
         self._unhurried = frozenset(unhurried)
         self._not_read: set[TopicPartition] = set()
         self._resting: set[TopicPartition] = set()
@@ -58,12 +60,18 @@ class ReadPartitions:
 
     def assigned(self, consumer: Any, partitions: Collection[TopicPartition]) -> None:
         """Read all of what was assigned now."""
+        counts = Counter(source.topic for source in partitions)
+        self._shares = {
+            each: max(1, self._held_max[each.topic] // counts[each.topic]) for each in partitions if each.topic in self._held_max
+        }
         self._rest_until = 0.0
         self._not_read.clear()
         consumer.resume(*partitions)
 
     def _held_back(self, marks: Mapping[TopicPartition, Watermark]) -> set[TopicPartition]:
         """Return the partitions of which as much is held as may be."""
-        if not self._held_max:
-            return set()
-        return {source for source, mark in marks.items() if mark.span >= self._held_max.get(source.topic, math.inf)}
+        return {source for source in self._shares if source in marks and self.is_enough(source, marks[source])}
+
+    def is_enough(self, source: TopicPartition, mark: Watermark) -> bool:
+        """Tell whether as much of a partition is held as may be."""
+        return source in self._shares and mark.span >= self._shares[source]

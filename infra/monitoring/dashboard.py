@@ -57,6 +57,7 @@ def _stage(name: str) -> tuple[Panel, ...]:
             "In flight, and done again",
             (
                 Query(f"sum(ottla_events_in_flight{where})", "in flight"),
+                Query(f"sum(ottla_conversations_left_in_log{where})", "conversations of which more is left in the log"),
                 Query(f"sum by (cause) (rate(ottla_event_retries_total{where}[$__rate_interval]))", "done again: {{cause}} /s"),
             ),
         ),

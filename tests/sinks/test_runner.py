@@ -31,6 +31,7 @@ class _SlowSink:
     batch_max = 10
     shares_lanes = False
     held_max: Mapping[str, int] = {}
+    left_in_log: Collection[str] = ()
     unhurried: Collection[str] = ()
 
     def __init__(self) -> None:

@@ -1,13 +1,14 @@
 """streams.faust_host: what is handled and committed, and when."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from infra.kafka.record import Record
+from infra.left_in_log import LANE_MAX
 from infra.retries import AwayError
 from streams.faust_host import FaustHost
 
@@ -38,7 +39,7 @@ def _record(offset: int, key: bytes) -> Any:
 class Delivery:
     """Events as Faust delivers them, and what of them would be committed."""
 
-    def __init__(self, committed: int = 1, *, there: tuple[int, ...] = tuple(range(10)), keys: Callable[[int], bytes] = _own_key) -> None:
+    def __init__(self, committed: int = 1, *, there: Sequence[int] = tuple(range(10)), keys: Callable[[int], bytes] = _own_key) -> None:
         self.keys = keys
         self.committed = committed
         self.there = there
@@ -58,6 +59,9 @@ class Delivery:
 
     async def first_at(self, _: int, offset: int) -> int:
         return min(each for each in self.there if each >= offset)
+
+    async def read(self, partition: int, start: int, end: int) -> AsyncGenerator[list[Record], None]:
+        yield [Record("raw", partition, offset, self.keys(offset), b"", [], 0) for offset in self.there if start <= offset < end]
 
     async def go_back(self, _: int, offset: int) -> None:
         self.back.append(offset)
@@ -97,6 +101,14 @@ async def _commit(host: FaustHost, *, is_done: bool = True) -> int | None:
 async def _idle() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def _handled(stage: Stage, count: int) -> None:
+    """Return once so many were handled and nothing more happens."""
+    async with asyncio.timeout(10):
+        while len(stage.handled) < count:  # noqa: ASYNC110  # the host tells nobody
+            await asyncio.sleep(0)
+    await _idle()
 
 
 async def test_committed_in_the_order_of_offsets() -> None:
@@ -297,6 +309,28 @@ async def test_what_the_log_does_not_hold_is_no_hole() -> None:
     assert (stage.handled, await _commit(host), delivery.errors) == ([2, 5], 6, [])
 
 
+async def test_of_a_long_conversation_the_rest_is_left_in_the_log() -> None:
+    """It fills its own lane and no more, and the others go on; the position waits for it; it comes to its end in order."""
+    loud = range(3 * LANE_MAX)
+    quiet = range(len(loud), len(loud) + 10)
+    stage, delivery = Stage(), Delivery(0, there=[*loud, *quiet], keys=lambda offset: b"loud" if offset in loud else _own_key(offset))
+    stage.gates[0] = asyncio.Event()
+    host = delivery.host(stage)
+    await delivery.give(host, *loud)
+    await delivery.give(host, *quiet)
+    await _idle()
+    assert stage.handled == [*quiet]
+    assert (len(host._lanes), await _commit(host)) == (LANE_MAX, None)
+    stage.gates[LANE_MAX + 5] = asyncio.Event()
+    stage.gates[0].set()
+    await _handled(stage, LANE_MAX + 5 + len(quiet))
+    assert await _commit(host) == LANE_MAX + 5
+    stage.gates[LANE_MAX + 5].set()
+    await _handled(stage, len(loud) + len(quiet))
+    assert (stage.handled, await _commit(host), delivery.errors) == ([*quiet, *loud], quiet.stop, [])
+    assert len(host._left) == 0
+
+
 @pytest.mark.parametrize("is_stopping", [False, True])
 @pytest.mark.parametrize("is_full", [False, True])
 async def test_nothing_overtakes_what_is_dropped(monkeypatch: pytest.MonkeyPatch, *, is_stopping: bool, is_full: bool) -> None:
@@ -328,6 +362,27 @@ async def test_nothing_overtakes_what_is_dropped(monkeypatch: pytest.MonkeyPatch
         await delivery.give(host, 1, 2, 3, generation=2)
         await _idle()
         assert stage.handled == [0, 1, 2, 3]
+
+
+async def test_what_was_left_is_forgotten_with_the_partitions() -> None:
+    """Delivered again after a rebalance it is handled once, in order."""
+    loud = range(2 * LANE_MAX)
+    stage, delivery = Stage(), Delivery(0, there=loud, keys=lambda _: b"loud")
+    stage.gates[0] = asyncio.Event()
+    host = delivery.host(stage)
+    await delivery.give(host, *loud)
+    await _idle()
+    forgetting = asyncio.create_task(host.forget())
+    await asyncio.sleep(0)
+    delivery.generation = 2
+    stage.owned_by_all = True
+    stage.gates.pop(0).set()
+    await forgetting
+    assert stage.handled in ([], [0])
+    stage.handled.clear()
+    await delivery.give(host, *loud, generation=2)
+    await _handled(stage, len(loud))
+    assert (stage.handled, await _commit(host), delivery.errors) == ([*loud], loud.stop, [])
 
 
 @pytest.mark.parametrize("is_checked", [True, False])

@@ -1,13 +1,17 @@
-"""streams.raw_source: what ended the membership in the group is told."""
+"""streams.raw_source: what ended the membership in the group is told, and what lies in the log can be read again."""
 
 import asyncio
+from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import KafkaError
 
+from infra.kafka.admin import KafkaUnreachableError, create_topics
+from infra.kafka.producer import Producer
 from infra.settings import Settings
+from schemas.topics import RAW
 from streams.app import create_app
 
 
@@ -21,3 +25,26 @@ async def test_a_membership_that_ended_is_told(tmp_path: Path) -> None:
     routine.set_exception(KafkaError("the routine ended"))
     with pytest.raises(KafkaError, match="the routine ended"):
         app.source.check()
+
+
+@pytest.mark.servers
+async def test_a_stretch_of_the_log_is_read(settings: Settings) -> None:
+    """From an offset up to another, in order, also when the reader goes away in the middle; without a broker that is said."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    for number in range(2_500):
+        producer.produce(RAW.name, key=b"%d" % (number % 7), value=b"%d" % number, partition=1)
+    await producer.send(RAW.name, key=b"last", value=b"last", partition=1)
+    await producer.stop()
+    source = create_app(settings).source
+    found = [record async for records in source.read(1, 400, 2_450) for record in records]
+    assert [record.offset for record in found] == [*range(400, 2_450)]
+    assert {(record.topic, record.partition) for record in found} == {(RAW.name, 1)}
+    assert (found[0].key, found[0].value) == (b"1", b"400")
+    async with aclosing(source.read(1, 10, 2_501)) as batches:
+        first = await anext(batches)
+    assert first[0].offset == 10
+    away = create_app(settings.model_copy(update={"kafka": "127.0.0.1:1"})).source
+    with pytest.raises(KafkaUnreachableError):
+        await anext(away.read(0, 0, 1))
