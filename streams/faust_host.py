@@ -137,7 +137,7 @@ class FaustHost:
         self._violations = violations or OrderViolations(name)
         self._partitions: dict[int, _Partition] = {}
         self._starts: dict[int, int] = {}
-        self._is_over = False
+        self._epoch = 0  # of what is taken: it ends when partitions go
         self._is_closed = False  # what is queued is being dropped: whatever came after it would overtake it
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=self._on_fatal, place=_place_in_lane)
         self._left = LeftInLog(self._lanes, lane=_lane, put=self._put_late, read=source.read, owns=self._has, failed=self._on_fatal)
@@ -151,17 +151,20 @@ class FaustHost:
 
     async def take(self, fetched: Fetched, generation: int) -> None:
         """Take what the consumer fetched in this generation, in the order of the log; waits while too many are inside."""
+        epoch = self._epoch
         for number, records in fetched.items():
             for record in records:
                 # Asked for each: while something is waited for, partitions may go and come.
-                if self._is_over or self._is_closed or (generation != self._generation() and not without("generation")):
+                if epoch != self._epoch or self._is_closed or (generation != self._generation() and not without("generation")):
                     return  # fetched before a rebalance; it is delivered again
                 partition = self._partitions.get(number)
-                if partition is None:
+                if partition is None or (partition.generation != generation and not without("generation")):
+                    # Between the loss of partitions and the next generation Faust goes on fetching: what was begun then is not done.
+                    self._starts.pop(number, None)
                     partition = self._partitions[number] = _Partition(generation)
                 mark = partition.mark
                 follows = mark.first is not None and record.offset == mark.newest + 1
-                if not follows and not await self._is_taken(partition, record, generation):
+                if not follows and (not await self._is_taken(partition, record, generation) or epoch != self._epoch or self._is_closed):
                     continue
                 partition.missing = None
                 if self._left.leaves(number, mark, (number, record.key or b""), record.offset):
@@ -169,7 +172,7 @@ class FaustHost:
                 mark.begin(record.offset)
                 if self._lanes.is_full:
                     await self._lanes.wait_for_room()
-                    if self._is_closed or self._partitions.get(number) is not partition:
+                    if epoch != self._epoch or self._is_closed:
                         return
                 work = _Work(record_of(record, self._topic), generation, partition)
                 self._lanes.put(_lane(work.record), work)
@@ -187,10 +190,10 @@ class FaustHost:
         try:
             is_next = await self._is_next(partition, record, generation)
         except Exception as error:  # noqa: BLE001  # never go on over what may be a hole
-            self._is_over = True
+            self._is_closed = True
             self._on_fatal(error)
             return False
-        return is_next and not self._is_closed and self._partitions.get(record.partition) is partition
+        return is_next and self._partitions.get(record.partition) is partition
 
     async def _is_next(self, partition: _Partition, record: Any, generation: int) -> bool:
         """Tell whether this is the record that follows, and wait for the broker where only it can say; False once it is delivered again."""
@@ -317,7 +320,9 @@ class FaustHost:
 
     async def forget(self) -> None:
         """Let what is being handled end, and begin anew: the partitions are going away."""
+        was_closed = self._is_closed
+        self._epoch += 1
         await self.drain(_REVOKE_S)
         self._partitions.clear()
         self._starts.clear()
-        self._is_closed = False
+        self._is_closed = was_closed

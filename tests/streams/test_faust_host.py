@@ -364,6 +364,45 @@ async def test_nothing_overtakes_what_is_dropped(monkeypatch: pytest.MonkeyPatch
         assert stage.handled == [0, 1, 2, 3]
 
 
+async def test_what_is_begun_between_loss_and_next_generation_is_done_again() -> None:
+    """Faust fetches on when partitions are revoked, and changes the generation later: what was dropped then is no work under way."""
+    stage, delivery = Stage(), Delivery(1, keys=lambda _: b"one")
+    host = delivery.host(stage)
+    await host.forget()
+    stage.owned_by_all = True
+    stage.gates[1] = asyncio.Event()
+    await delivery.give(host, 1, 2, 3)
+    await _idle()
+    delivery.generation = 2
+    stage.gates[1].set()
+    await _idle()
+    assert stage.handled == [1]
+    await delivery.give(host, 1, 2, 3, generation=2)
+    await _idle()
+    assert (stage.handled, await _commit(host), delivery.errors) == ([1, 1, 2, 3], 4, [])
+
+
+async def test_what_waited_for_the_broker_while_partitions_went_is_not_taken() -> None:
+    """Nor is what came with it in one fetch, from other partitions: all of it is delivered again."""
+    stage, delivery = Stage(), Delivery(0)
+    answer = asyncio.Event()
+
+    async def next_to_read(_: int) -> int:
+        await answer.wait()
+        return 0
+
+    delivery.next_to_read = next_to_read  # type: ignore[method-assign]
+    host = delivery.host(stage)
+    fetched = {number: [SimpleNamespace(**vars(_record(0, b"%d" % number)) | {"partition": number})] for number in (0, 1)}
+    taking = asyncio.create_task(host.take(fetched, 1))
+    await _idle()
+    await host.forget()
+    answer.set()
+    await taking
+    await _idle()
+    assert (stage.handled, host._partitions, delivery.errors) == ([], {}, [])
+
+
 async def test_what_was_left_is_forgotten_with_the_partitions() -> None:
     """Delivered again after a rebalance it is handled once, in order."""
     loud = range(2 * LANE_MAX)
