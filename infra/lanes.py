@@ -118,12 +118,13 @@ class Watermark:
 
 
 class _Lane(Generic[T]):
-    __slots__ = ("inside", "newest", "queue", "task")
+    __slots__ = ("inside", "is_dead", "newest", "queue", "task")
 
     def __init__(self) -> None:
         self.queue: deque[T] = deque()
         self.newest: dict[Hashable, int] = {}
         self.inside = 0
+        self.is_dead = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -219,11 +220,13 @@ class Lanes(Generic[T]):
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever escapes a handler must stop the process, not vanish in a task
+            lane.is_dead = True
             self._on_fatal(error)
         finally:
             self._leave(lane, lane.inside)
             queue.clear()
-            if self._lanes.get(key) is lane:
+            # A dead one stays: what still comes must not be handled in a new lane, past what was not.
+            if self._lanes.get(key) is lane and not lane.is_dead:
                 del self._lanes[key]
 
     def _leave(self, lane: _Lane[T], count: int) -> None:

@@ -147,6 +147,28 @@ class TestLanes:
         assert await lanes.drain(5)
         assert done[-1] == "slow"
 
+    async def test_nothing_is_handled_behind_what_failed(self) -> None:
+        """A lane whose handler failed stands still, also for what comes later: the process stops, and begins there again."""
+        handled: list[int] = []
+        errors: list[BaseException] = []
+
+        async def handle(items: Sequence[int]) -> None:
+            if items[0] == 0:
+                raise KeyError("a defect")
+            handled.extend(items)
+
+        lanes = Lanes(handle, limit=10, on_fatal=errors.append)
+        for number in (0, 1):
+            await lanes.submit("one", number)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        for number in (2, 3):
+            await lanes.submit("one", number)
+        await lanes.submit("other", 4)
+        assert not await lanes.drain(0.05)
+        await lanes.retire(timeout_s=1.0)
+        assert (handled, len(lanes), len(errors)) == ([4], 0, 1)
+
     async def test_submit_waits_when_full(self) -> None:
         """No more than `limit` items are inside; the submitter waits, which is the backpressure."""
         gate = asyncio.Event()
