@@ -45,7 +45,7 @@ class LeftInLog(Generic[S]):
 
     `lane` says in which one a record belongs, `put` puts it there. `read` yields the records of a partition from an offset up to, not
     including, another. `owns` tells whether a watermark is still that of its partition: what was left of one that is not is its next
-    owner's. `failed` is told what nobody knows how to deal with.
+    owner's. `failed` is told what nobody knows how to deal with. `most` says how many of a partition's records one lane may hold at most.
     """
 
     def __init__(
@@ -57,8 +57,10 @@ class LeftInLog(Generic[S]):
         read: Callable[[S, int, int], AsyncGenerator[Sequence[Record], None]],
         owns: Callable[[S, Watermark], bool],
         failed: Callable[[BaseException], None],
+        most: Callable[[S], int] = lambda _: LANE_MAX,
     ) -> None:
         self._lanes = lanes
+        self._most = most
         self._lane = lane
         self._put = put
         self._read = read
@@ -74,7 +76,7 @@ class LeftInLog(Generic[S]):
     def leaves(self, source: S, mark: Watermark, lane: Hashable, offset: int) -> bool:
         """Tell whether the next record of a partition is left in the log; then it is passed over already."""
         if mark.held(lane) is None:
-            if self._lanes.inside(lane) < self._lane_max():
+            if self._lanes.inside(lane) < self._lane_max(source):
                 return False
             log.info("much of one conversation waits: the others go on", source=str(source), offset=offset)
             mark.hold(lane, offset)
@@ -97,16 +99,20 @@ class LeftInLog(Generic[S]):
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    def _lane_max(self) -> int:
-        return LANE_MAX_CROWDED if self._lanes.is_half_full else LANE_MAX
+    def _lane_max(self, source: S) -> int:
+        # Two: the one whose handling has just ended counts still when somebody looks.
+        return max(2, min(LANE_MAX_CROWDED if self._lanes.is_half_full else LANE_MAX, self._most(source)))
+
+    def _has_room(self, lane: Hashable) -> bool:
+        # While others fill all the room this one has its turn too: the next record while it has one at most.
+        return not self._lanes.is_full or self._lanes.inside(lane) <= 1
 
     def _next(self) -> tuple[S, Hashable] | None:
         """Return whose turn it is: of those whose lane is half empty, the one that has waited longest for it."""
-        enough = self._lane_max() // 2
         for (source, lane), known in list(self._long.items()):
             if not self._owns(source, known.mark):
                 del self._long[source, lane]
-            elif self._lanes.inside(lane) <= enough and not self._lanes.is_full:
+            elif self._lanes.inside(lane) <= self._lane_max(source) // 2 and self._has_room(lane):
                 return source, lane
         return None
 
@@ -148,7 +154,7 @@ class LeftInLog(Generic[S]):
         for record in records:
             if self._lane(record) != lane:
                 continue
-            if self._lanes.inside(lane) >= self._lane_max() or self._lanes.is_full:
+            if self._lanes.inside(lane) >= self._lane_max(source) or not self._has_room(lane):
                 mark.hold(lane, record.offset)
                 return True
             mark.begin_late(record.offset)

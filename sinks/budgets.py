@@ -22,6 +22,7 @@ BEHIND_MAX = 200
 """So many of a number wait in memory, the others in [ledger]: those of other numbers need the room."""
 # What rounding leaves.
 _NOTHING = 1e-6
+_GONE_KEPT = 100
 _KEPT_MAX = 10_000
 """How many numbers and pairs are kept before those are forgotten that are as they were in the beginning."""
 
@@ -101,6 +102,10 @@ class _Number:
             await admitted
         finally:
             self._count(rank, -1, -tokens)
+            # While others go before them, those that went away would never come to the front.
+            if len(self._waiting) > 2 * self.before(len(PRIORITIES))[0] + _GONE_KEPT:
+                self._waiting = [each for each in self._waiting if not each.admitted.done()]
+                heapq.heapify(self._waiting)
 
     def _count(self, rank: int, count: int, tokens: float) -> None:
         self._ranks[rank][0] += count
@@ -197,7 +202,17 @@ class Budgets:
         self._take_pair(outbound)
         number = self._number(outbound.account, rate)
         if number is not None:
-            await number.take(_rank(outbound), next(self._order), _tokens(outbound))
+            try:
+                await number.take(_rank(outbound), next(self._order), _tokens(outbound))
+            except asyncio.CancelledError:
+                self.give_back(outbound)
+                raise
+
+    def give_back(self, outbound: OutboundEvent) -> None:
+        """Not count the last attempt for the recipient, for it was not made."""
+        known = self._pairs.get(outbound.conversation)
+        if known is not None:
+            known.take(-1, self._clock.monotonic())
 
     def _pair_wait_s(self, outbound: OutboundEvent) -> float:
         known = self._pairs.get(outbound.conversation)

@@ -64,7 +64,7 @@ async def take(
 ) -> None:
     """Start the ledger afresh with these partitions and read what became of their sends; KafkaError if that cannot be read.
 
-    `note` is told of each record of [sent] that is read, since `since_ms` at least (milliseconds since 1970), if that is given.
+    `note` is told of each record of [sent] that is read, from `since_ms` (milliseconds since 1970) on at least, if that is given.
     """
     sends = [each for each in taken if each.topic in _SENDS]
     claimed = {(each.topic, each.partition, offset) for each in sends for offset in each.claims}
@@ -77,7 +77,8 @@ async def take(
         reading = _Reading(reader, settings.topic_prefix, {each.partition for each in sends}, note)
         oldest_ms = await reading.oldest_uncommitted_ms(sends)
         needed_ms = max(0, min(now_ms, oldest_ms if oldest_ms is not None else now_ms) - _MARGIN_MS)
-        count = await reading.outcomes_and_settlements(needed_ms if since_ms is None else max(0, min(needed_ms, since_ms)))
+        sent_since_ms = needed_ms if since_ms is None else max(0, min(needed_ms, since_ms))
+        count = await reading.outcomes_and_settlements(needed_ms, sent_since_ms=sent_since_ms)
         await reading.plans([each for each in sends if each.topic == LEDGER.name])
     finally:
         await reader.stop()
@@ -99,16 +100,17 @@ class _Reading:
     def _sources(self, *topics: str) -> list[TopicPartition]:
         return [TopicPartition(self.prefix + topic, number) for topic in topics for number in self.numbers]
 
-    async def outcomes_and_settlements(self, since_ms: int) -> int:
-        """Read [sent] and [status] from a time on; return how many records that were."""
-        sources = self._sources(SENT.name, STATUS.name)
+    async def outcomes_and_settlements(self, since_ms: int, *, sent_since_ms: int) -> int:
+        """Read [status] from a time on, and [sent] from another; return how many records that were."""
+        times = dict.fromkeys(self._sources(SENT.name), sent_since_ms) | dict.fromkeys(self._sources(STATUS.name), since_ms)
+        sources = list(times)
         self.reader.assign(sources)
         ends = await self.reader.end_offsets(sources)
-        found = await self.reader.offsets_for_times(dict.fromkeys(sources, since_ms))
+        found = await self.reader.offsets_for_times(times)
         starts = {source: ends[source] if (start := found[source]) is None else start.offset for source in sources}
         for source, beginning in (await self.reader.beginning_offsets(self._sources(SENT.name))).items():
             starts[source] = max(beginning, min(starts[source], ends[source] - _READ_MIN))
-            self.partitions[source.partition].since = Since(starts[source], since_ms)
+            self.partitions[source.partition].since = Since(starts[source], sent_since_ms)
         return await self._read(starts, ends, self._read_one)
 
     async def plans(self, ledgers: Sequence[Taken]) -> None:

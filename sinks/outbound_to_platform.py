@@ -300,6 +300,7 @@ class OutboundToPlatform:
                     raise _MustWaitError
                 await self._within_budget(outbound, rate, here_until if may_plan else math.inf)
                 if self._pauses.remaining_s(keys) > 0:
+                    self._budgets.give_back(outbound)
                     continue  # all who were let go meanwhile would leave at once when the pause ends
             started = time.perf_counter()
             with span("POST messages", kind="client", attributes={"http.request.method": "POST", "ottla.send": outbound.id}) as call:

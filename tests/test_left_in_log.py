@@ -147,6 +147,37 @@ async def test_many_long_conversations_leave_room_for_the_others(count: int) -> 
     assert (host.errors, len(host.left), host.mark.position) == ([], 0, len(host.log))
 
 
+async def test_it_has_its_turn_while_others_fill_all_the_room() -> None:
+    """More than there is room for comes all the time: a long conversation gets on as any other does."""
+    host = Host(random.Random(6), limit=200)
+    for _ in range(1_000):
+        host.take(b"loud")
+    quiet = 0
+
+    def fill() -> bool:
+        nonlocal quiet
+        while not host.lanes.is_full:
+            host.take(b"quiet %d" % quiet)
+            quiet += 1
+        return len([offset for offset in host.handled if offset < 1_000]) == 1_000
+
+    await host.until(fill)
+    assert host.errors == []
+    await host.until(lambda: len(host.handled) == len(host.log))
+
+
+async def test_one_lane_holds_its_part_of_a_small_share() -> None:
+    """Where a partition may hold few records, several long conversations must not fill that between them."""
+    host = Host(random.Random(7), slow=b"loud")
+    host.left._most = lambda _: 10
+    for number in range(300):
+        host.take(b"loud %d" % (number % 3))
+    assert (len(host.left), len(host.lanes)) == (3, 30)
+    host.slow_may_go.set()
+    await host.until(lambda: len(host.handled) == len(host.log))
+    assert (host.errors, host.most, host.mark.position) == ([], 10, 300)
+
+
 async def test_what_is_left_costs_no_memory_of_its_own() -> None:
     """A hundred thousand records of one conversation are one place."""
     host = Host(random.Random(1))

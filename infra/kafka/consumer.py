@@ -135,6 +135,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             read=self._read,
             owns=lambda source, mark: self._marks.get(source) is mark,
             failed=self._on_fatal,
+            # Several long ones must not fill the partition's share between them.
+            most=lambda source: self._read_partitions.share(source) // 8,
         )
         self._consumer: Any = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -1,5 +1,6 @@
 """Which of its assigned partitions a consumer reads: neither those of which enough is held, nor, for a moment, those that may come late."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +28,7 @@ class ReadPartitions:
     def __init__(self, *, held_max: Mapping[str, int], unhurried: Collection[str]) -> None:
         self._held_max = held_max
         self._shares: dict[TopicPartition, int] = {}
+        self._enough: set[TopicPartition] = set()
         self._unhurried = frozenset(unhurried)
         self._not_read: set[TopicPartition] = set()
         self._resting: set[TopicPartition] = set()
@@ -66,12 +68,25 @@ class ReadPartitions:
         }
         self._rest_until = 0.0
         self._not_read.clear()
+        self._enough.clear()
         consumer.resume(*partitions)
 
     def _held_back(self, marks: Mapping[TopicPartition, Watermark]) -> set[TopicPartition]:
-        """Return the partitions of which as much is held as may be."""
-        return {source for source in self._shares if source in marks and self.is_enough(source, marks[source])}
+        """Return the partitions of which as much is held as may be, and those of which that has been so and half of it still is.
+
+        A fetch brings many records: with room for one, all others would be fetched for nothing.
+        """
+        held = {source: mark.span for source, mark in marks.items() if source in self._shares}
+        self._enough = {each for each, span in held.items() if span >= self._shares[each] // (2 if each in self._enough else 1)}
+        return set(self._enough)
 
     def is_enough(self, source: TopicPartition, mark: Watermark) -> bool:
-        """Tell whether as much of a partition is held as may be."""
-        return source in self._shares and mark.span >= self._shares[source]
+        """Tell whether as much of a partition is held as may be; then it is read no more until half of that is done."""
+        if source not in self._shares or mark.span < self._shares[source]:
+            return False
+        self._enough.add(source)
+        return True
+
+    def share(self, source: TopicPartition) -> int:
+        """Return how many records of a partition may be held; a large number where nothing bounds that."""
+        return self._shares.get(source, sys.maxsize)

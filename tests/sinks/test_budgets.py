@@ -170,6 +170,23 @@ async def test_only_so_many_of_a_number_wait_in_memory() -> None:
     assert budgets.waiting == 0
 
 
+async def test_an_attempt_that_is_not_made_costs_its_recipient_nothing() -> None:
+    """Cancelled while it waits for its number it gives back what it took of the pair's, and leaves nothing behind."""
+    budgets = Budgets(SystemClock(), number_rate=0.1, pair_rate=1)
+    at_once(budgets, lambda to: send(to=f"x{to}"))
+    urgent = asyncio.create_task(budgets.take(send(to="urgent", priority="critical"), None))
+    for _ in range(500):
+        waiting = asyncio.create_task(budgets.take(send(priority="bulk"), None))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert len(budgets._numbers["1"]._waiting) < 200
+    assert budgets.waiting == 1
+    urgent.cancel()
+    await asyncio.gather(urgent, return_exceptions=True)
+    assert at_once(budgets, lambda _: send(), rate=0) == PAIR_BURST
+
+
 def test_what_is_as_in_the_beginning_is_forgotten(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_KEPT_MAX", 10)
     budgets = Budgets(clock, number_rate=80, pair_rate=1)
