@@ -98,6 +98,11 @@ class Watermark:
         self._late.add(offset)
 
     @property
+    def late(self) -> int:
+        """How many of the offsets that are begun and not done had been left in the log."""
+        return len(self._late)
+
+    @property
     def position(self) -> int | None:
         """The next offset to commit: all below it is done. None before anything was."""
         lowest = self._lowest

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from infra.fault_points import point, without
+from infra.kafka.commits import LostPartitionError
 from infra.kafka.order_violations import OrderViolations
 from infra.kafka.record import Record, record_of
 from infra.lanes import Lanes, OrderError, Watermark
@@ -37,7 +38,7 @@ class Stage(Protocol):
     """What is hosted."""
 
     async def handle(self, record: Record, owned: Callable[[], bool]) -> None:
-        """Deal with one record; returns when all it led to is durable."""
+        """Deal with one record; returns when all it led to is durable. Raises LostPartitionError as soon as it is not `owned` any more."""
 
 
 class Source(Protocol):
@@ -232,7 +233,7 @@ class FaustHost:
 
     async def _expected(self, number: int) -> int:
         partition = self._partitions.get(number)
-        if partition is not None and partition.mark.first is not None:
+        if partition is not None and partition.mark.first is not None and partition.generation == self._generation():
             return partition.mark.newest + 1
         if number not in self._starts:
             self._starts[number] = await self._source.next_to_read(number)
@@ -291,12 +292,15 @@ class FaustHost:
 
     async def _run_lane(self, batch: Sequence[_Work]) -> None:
         for work in batch:
-            if not self._owns(work):
-                return
-            await self._stage.handle(work.record, partial(self._owns, work))
-            point("streams.before_commit")
             if self._owns(work):
-                work.partition.mark.end(work.record.offset)
+                try:
+                    await self._stage.handle(work.record, partial(self._owns, work))
+                except LostPartitionError:
+                    pass  # it is not done, and so it is delivered again
+                else:
+                    point("streams.before_commit")
+                    if self._owns(work):
+                        work.partition.mark.end(work.record.offset)
             self._left.look()
 
     async def commit(self, write: Callable[[Mapping[int, int]], Awaitable[bool]]) -> bool:

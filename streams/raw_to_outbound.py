@@ -19,6 +19,7 @@ import structlog
 from infra.clock import Clock
 from infra.config_tables import ConfigTables
 from infra.fault_points import point, without
+from infra.kafka.commits import LostPartitionError
 from infra.kafka.dead_letters import write_dead_letter
 from infra.kafka.producer import ProduceError, RecordWriter, settle
 from infra.kafka.record import Record
@@ -70,10 +71,6 @@ class Table(Protocol):
 
     async def put(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Write a row durably."""
-
-
-class LostPartitionError(Exception):
-    """The partition belongs to another worker by now: nothing more may be written for this event."""
 
 
 Answer = Callable[[Configured, AgentTurn], Awaitable[Reply]]

@@ -76,9 +76,13 @@ class ReadPartitions:
 
         A fetch brings many records: with room for one, all others would be fetched for nothing.
         """
-        held = {source: mark.span for source, mark in marks.items() if source in self._shares}
-        self._enough = {each for each, span in held.items() if span >= self._shares[each] // (2 if each in self._enough else 1)}
+        self._enough = {each for each, mark in marks.items() if each in self._shares and self._is_held_back(mark, each)}
         return set(self._enough)
+
+    def _is_held_back(self, mark: Watermark, source: TopicPartition) -> bool:
+        share = self._shares[source]
+        # Of what had been left in the log the next always comes when one is done: half of it would be there for as long as that goes on.
+        return mark.span >= share or (source in self._enough and mark.span - mark.late >= max(1, share // 2))
 
     def is_enough(self, source: TopicPartition, mark: Watermark) -> bool:
         """Tell whether as much of a partition is held as may be; then it is read no more until half of that is done."""

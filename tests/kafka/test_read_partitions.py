@@ -49,5 +49,17 @@ def test_each_partition_has_its_share_and_is_read_again_at_half_of_it() -> None:
     chosen.choose(consumer, marks)
     assert consumer.paused == set()
     assert not chosen.is_enough(RAW[0], marks[RAW[0]])
+    # What comes back from the log, one when one is done, does not keep others from being read.
+    for offset in range(20, 30):
+        marks[LEDGER[1]].begin(offset)
+    chosen.choose(consumer, marks)
+    assert consumer.paused == {LEDGER[1]}
+    for offset in range(20, 26):
+        marks[LEDGER[1]].begin_late(offset - 20)
+        marks[LEDGER[1]].end(offset)
+    assert (marks[LEDGER[1]].span, marks[LEDGER[1]].late) == (10, 6)
+    marks[LEDGER[1]].end(0)
+    chosen.choose(consumer, marks)
+    assert consumer.paused == set()
     chosen.assigned(consumer, LEDGER[:2])
     assert chosen.share(LEDGER[0]) == 20

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infra.kafka.commits import LostPartitionError
 from infra.kafka.record import Record
 from infra.left_in_log import LANE_MAX
 from infra.retries import AwayError
@@ -24,7 +25,8 @@ class Stage:
     async def handle(self, record: Record, owned: Callable[[], bool]) -> None:
         if record.offset in self.gates:
             await self.gates[record.offset].wait()
-        assert owned() or self.owned_by_all
+        if not (owned() or self.owned_by_all):
+            raise LostPartitionError
         self.handled.append(record.offset)
 
 
@@ -369,17 +371,53 @@ async def test_what_is_begun_between_loss_and_next_generation_is_done_again() ->
     stage, delivery = Stage(), Delivery(1, keys=lambda _: b"one")
     host = delivery.host(stage)
     await host.forget()
-    stage.owned_by_all = True
     stage.gates[1] = asyncio.Event()
     await delivery.give(host, 1, 2, 3)
     await _idle()
     delivery.generation = 2
     stage.gates[1].set()
     await _idle()
-    assert stage.handled == [1]
+    assert (stage.handled, delivery.errors) == ([], [])
+    delivery.end = 4
+    watching = asyncio.create_task(host.watch(lambda: [0]))
     await delivery.give(host, 1, 2, 3, generation=2)
     await _idle()
-    assert (stage.handled, await _commit(host), delivery.errors) == ([1, 1, 2, 3], 4, [])
+    assert (stage.handled, await _commit(host), delivery.errors) == ([1, 2, 3], 4, [])
+    watching.cancel()
+
+
+async def test_a_long_conversation_behind_what_was_begun_too_early_goes_on() -> None:
+    """Its lane is full of what was begun before the next generation when it is delivered again: all goes to the log and comes back."""
+    loud = range(2 * LANE_MAX)
+    stage, delivery = Stage(), Delivery(0, there=loud, keys=lambda _: b"loud")
+    host = delivery.host(stage)
+    await host.forget()
+    stage.gates[0] = asyncio.Event()
+    await delivery.give(host, *range(LANE_MAX))
+    await _idle()
+    delivery.generation = 2
+    await delivery.give(host, *loud, generation=2)
+    stage.gates[0].set()
+    await _handled(stage, len(loud))
+    assert (stage.handled, await _commit(host), delivery.errors) == ([*loud], loud.stop, [])
+
+
+async def test_what_the_next_generation_was_not_given_is_gone_back_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where as much was begun before it: that says nothing of what was delivered since."""
+    monkeypatch.setattr("streams.faust_host._WATCH_S", 0.0)
+    stage, delivery = Stage(), Delivery(1, keys=lambda _: b"one")
+    host = delivery.host(stage)
+    await host.forget()
+    stage.gates[1] = asyncio.Event()
+    await delivery.give(host, 1, 2, 3)
+    delivery.generation, delivery.end = 2, 4
+    stage.gates[1].set()
+    watching = asyncio.create_task(host.watch(lambda: [0]))
+    async with asyncio.timeout(5):
+        while not delivery.back:  # noqa: ASYNC110  # the host tells nobody
+            await asyncio.sleep(0)
+    watching.cancel()
+    assert delivery.back[0] == 1
 
 
 async def test_what_waited_for_the_broker_while_partitions_went_is_not_taken() -> None:
