@@ -105,16 +105,17 @@ class Watermark:
     @property
     def position(self) -> int | None:
         """The next offset to commit: all below it is done. None before anything was."""
-        lowest = self._lowest
-        if lowest is None or not (self._holds or self._late):
-            return lowest
-        return min(lowest, *self._holds.values(), *self._late)
+        return self._not_over_what_is_left(self._lowest)
 
     @property
     def floor(self) -> int | None:
         """The lowest offset that is not known to be done: what may be committed. None before the first one was begun."""
-        lowest = self._begun[0] if self._begun and not without("watermark") else self._lowest
-        return lowest if lowest is None or not (self._holds or self._late) else min(lowest, *self._holds.values(), *self._late)
+        return self._not_over_what_is_left(self._begun[0] if self._begun and not without("watermark") else self._lowest)
+
+    def _not_over_what_is_left(self, lowest: int | None) -> int | None:
+        if lowest is None or not (self._holds or self._late):
+            return lowest
+        return min(lowest, *self._holds.values(), *self._late)
 
     @property
     def span(self) -> int:

@@ -46,9 +46,7 @@ class Sink(Protocol):
     topics: Sequence[Topic]
     batch_max: int
     shares_lanes: bool  # many conversations are in one lane, and the order of their records does not matter; canaries are in another one
-    held_max: Mapping[
-        str, int
-    ]  # how many records of these topics may be held, each partition its share; {} for no bound but the common one
+    held_max: Mapping[str, int]  # how many records of these topics may be held, of which each partition has its share
     left_in_log: Collection[str]  # topics of which a lane need not hold all that comes: the rest waits in the log until it has room
     unhurried: Collection[str]  # topics whose records may come up to a quarter of a second late, many at once
 

@@ -8,11 +8,15 @@ all workers, so each has the share of it that it has of the partitions. Who wait
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from infra.clock import Clock
 from schemas.events.outbound import OutboundEvent
 from schemas.topics import PRIORITIES
+
+T = TypeVar("T")
 
 PAIR_BURST = 45
 _PAIR_EVERY_S = 6.0
@@ -226,7 +230,7 @@ class Budgets:
     def _pair(self, name: str, now: float) -> Bucket:
         known = self._pairs.get(name)
         if known is None:
-            self._forget_full()
+            self._pairs_max = _forget(self._pairs, self._pairs_max, lambda each: each.is_full(self._clock.monotonic()))
             known = self._pairs[name] = Bucket(rate=self._pair_rate / _PAIR_EVERY_S, burst=PAIR_BURST, now=now)
         return known
 
@@ -236,20 +240,18 @@ class Budgets:
             return None
         known = self._numbers.get(name)
         if known is None or known.rate != whole * self._share:
-            self._forget_idle()
+            self._numbers_max = _forget(self._numbers, self._numbers_max, _Number.is_idle)
             known = self._numbers[name] = _Number(whole * self._share, self._clock)
         return known
 
-    def _forget_full(self) -> None:
-        if len(self._pairs) >= self._pairs_max:
-            now = self._clock.monotonic()
-            self._pairs = {pair: bucket for pair, bucket in self._pairs.items() if not bucket.is_full(now)}
-            self._pairs_max = max(_KEPT_MAX, 2 * len(self._pairs))
 
-    def _forget_idle(self) -> None:
-        if len(self._numbers) >= self._numbers_max:
-            self._numbers = {name: number for name, number in self._numbers.items() if not number.is_idle()}
-            self._numbers_max = max(_KEPT_MAX, 2 * len(self._numbers))
+def _forget(kept: dict[str, T], most: int, is_unused: Callable[[T], bool]) -> int:
+    """Forget those that are as they were in the beginning, once so many are kept; return at how many to do so again."""
+    if len(kept) < most:
+        return most
+    for name in [name for name, each in kept.items() if is_unused(each)]:
+        del kept[name]
+    return max(_KEPT_MAX, 2 * len(kept))
 
 
 def _rank(outbound: OutboundEvent) -> int:

@@ -102,8 +102,8 @@ class OutboundToPlatform:
         self._chance = random.Random()  # noqa: S311  # jitter, no secret
         self._pauses = Pauses(context.clock, self._chance)
         PAUSES.set_function(lambda: len(self._pauses))
-        rates = context.settings
-        self._budgets = Budgets(context.clock, number_rate=rates.number_rate, pair_rate=rates.pair_rate)
+        settings = context.settings
+        self._budgets = Budgets(context.clock, number_rate=settings.number_rate, pair_rate=settings.pair_rate)
         self._ledger = Ledger()
         self._traces = SendTraces()
         self._older = OlderSends(context.settings)

@@ -103,7 +103,6 @@ class _Partition:
 @dataclass(slots=True)
 class _Work:
     record: Record
-    generation: int
     partition: _Partition
 
 
@@ -138,8 +137,8 @@ class FaustHost:
         self._violations = violations or OrderViolations(name)
         self._partitions: dict[int, _Partition] = {}
         self._starts: dict[int, int] = {}
-        self._epoch = 0  # of what is taken: it ends when partitions go
         self._is_closed = False  # what is queued is being dropped: whatever came after it would overtake it
+        self._epoch = 0  # what was being taken when it was closed is taken no further, also where it is open again
         self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=self._on_fatal, place=_place_in_lane)
         self._left = LeftInLog(self._lanes, lane=_lane, put=self._put_late, read=source.read, owns=self._has, failed=self._on_fatal)
         IN_FLIGHT.labels(name).set_function(lambda: len(self._lanes))
@@ -152,11 +151,13 @@ class FaustHost:
 
     async def take(self, fetched: Fetched, generation: int) -> None:
         """Take what the consumer fetched in this generation, in the order of the log; waits while too many are inside."""
+        if self._is_closed:
+            return
         epoch = self._epoch
         for number, records in fetched.items():
             for record in records:
                 # Asked for each: while something is waited for, partitions may go and come.
-                if epoch != self._epoch or self._is_closed or (generation != self._generation() and not without("generation")):
+                if epoch != self._epoch or (generation != self._generation() and not without("generation")):
                     return  # fetched before a rebalance; it is delivered again
                 partition = self._partitions.get(number)
                 if partition is None or (partition.generation != generation and not without("generation")):
@@ -165,7 +166,7 @@ class FaustHost:
                     partition = self._partitions[number] = _Partition(generation)
                 mark = partition.mark
                 follows = mark.first is not None and record.offset == mark.newest + 1
-                if not follows and (not await self._is_taken(partition, record, generation) or epoch != self._epoch or self._is_closed):
+                if not follows and (not await self._is_taken(partition, record, generation) or epoch != self._epoch):
                     continue
                 partition.missing = None
                 if self._left.leaves(number, mark, (number, record.key or b""), record.offset):
@@ -173,25 +174,28 @@ class FaustHost:
                 mark.begin(record.offset)
                 if self._lanes.is_full:
                     await self._lanes.wait_for_room()
-                    if epoch != self._epoch or self._is_closed:
+                    if epoch != self._epoch:
                         return
-                work = _Work(record_of(record, self._topic), generation, partition)
+                work = _Work(record_of(record, self._topic), partition)
                 self._lanes.put(_lane(work.record), work)
 
     def _put_late(self, number: int, _: Watermark, record: Record) -> None:
         partition = self._partitions[number]
-        self._lanes.put(_lane(record), _Work(record, partition.generation, partition))
+        self._lanes.put(_lane(record), _Work(record, partition))
 
     def _has(self, number: int, mark: Watermark) -> bool:
         partition = self._partitions.get(number)
-        return partition is not None and partition.mark is mark and partition.generation == self._generation()
+        return partition is not None and partition.mark is mark and self._is_current(partition)
+
+    def _is_current(self, partition: _Partition) -> bool:
+        return partition.generation == self._generation()
 
     async def _is_taken(self, partition: _Partition, record: Any, generation: int) -> bool:
         """Tell whether a record that is not the next one after those before is to be taken all the same."""
         try:
             is_next = await self._is_next(partition, record, generation)
         except Exception as error:  # noqa: BLE001  # never go on over what may be a hole
-            self._is_closed = True
+            self._close()
             self._on_fatal(error)
             return False
         return is_next and self._partitions.get(record.partition) is partition
@@ -233,7 +237,7 @@ class FaustHost:
 
     async def _expected(self, number: int) -> int:
         partition = self._partitions.get(number)
-        if partition is not None and partition.mark.first is not None and partition.generation == self._generation():
+        if partition is not None and partition.mark.first is not None and self._is_current(partition):
             return partition.mark.newest + 1
         if number not in self._starts:
             self._starts[number] = await self._source.next_to_read(number)
@@ -286,9 +290,7 @@ class FaustHost:
                 await self._go_back(number, expected)
 
     def _owns(self, work: _Work) -> bool:
-        return without("generation") or (
-            work.generation == self._generation() and self._partitions.get(work.record.partition) is work.partition
-        )
+        return without("generation") or self._has(work.record.partition, work.partition.mark)
 
     async def _run_lane(self, batch: Sequence[_Work]) -> None:
         for work in batch:
@@ -316,16 +318,19 @@ class FaustHost:
             partition.committed = position
         return True
 
+    def _close(self) -> None:
+        self._is_closed = True
+        self._epoch += 1
+
     async def drain(self, timeout_s: float) -> None:
         """Let what is being handled end within `timeout_s` seconds, drop the rest, and take nothing any more."""
-        self._is_closed = True
+        self._close()
         await self._left.stop()
         await self._lanes.retire(timeout_s=timeout_s)
 
     async def forget(self) -> None:
         """Let what is being handled end, and begin anew: the partitions are going away."""
         was_closed = self._is_closed
-        self._epoch += 1
         await self.drain(_REVOKE_S)
         self._partitions.clear()
         self._starts.clear()

@@ -1,12 +1,11 @@
 """Where [raw] stands, and going back in it: the corrections to what Faust delivers (infra/decisions/0002-faust.md)."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import aclosing
 from typing import Any
 
 from faust.types import TP
 
-from infra.kafka.bounded import Stretch, bounded_reader
+from infra.kafka.bounded import Stretch, read_stretch
 from infra.kafka.group_log import GroupLog
 from infra.kafka.record import Record
 from infra.settings import Settings
@@ -39,12 +38,10 @@ class RawSource:
         """Return the offset after the last record of each partition; AwayError if the broker does not say."""
         return await self._log.ends(RAW.name, partitions)
 
-    async def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[Record], None]:
+    def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[Record], None]:
         """Yield the records from offset `start` up to, not including, `end`; KafkaUnreachableError if no broker answers."""
         stretch = Stretch(topic=RAW.name, partition=partition, start=start, end=end)
-        async with bounded_reader(self._settings, group="streams-left-in-log") as reader, aclosing(reader.read([stretch])) as batches:
-            async for records in batches:
-                yield records
+        return read_stretch(self._settings, stretch, group="streams-left-in-log")
 
     def check(self) -> None:
         """Raise what ended the routine that keeps Faust in its group, if it has ended: while partitions move nobody fetches and is told."""

@@ -21,7 +21,7 @@ class _Text(msgspec.Struct):
     body: str
 
 
-class _Send(msgspec.Struct):
+class Send(msgspec.Struct):
     to: str
     text: _Text
     biz_opaque_callback_data: str = ""
@@ -72,7 +72,7 @@ class Driver:
         self.latencies_s: list[float] = []
         self.posted = 0
         self._phones = {load.phone(conversation) for conversation in range(load.conversations)}
-        self._sends: list[_Send] = []
+        self._sends: list[Send] = []
         self._counts: dict[tuple[str, str], int] = defaultdict(int)
         self._all_answered = asyncio.Event()
         installation.platform.books.watchers.append(self._saw)
@@ -126,7 +126,7 @@ class Driver:
     def _saw(self, arrival: Arrival) -> None:
         if arrival.outcome != "accepted":
             return
-        send = msgspec.json.decode(arrival.body, type=_Send)
+        send = msgspec.json.decode(arrival.body, type=Send)
         if send.to not in self._phones:
             return
         self._sends.append(send)
@@ -165,7 +165,7 @@ class Driver:
         return [f"echo: {self._load.text(conversation, message)}" for message in range(self._load.messages)]
 
 
-def _is_ours(send: _Send) -> bool:
+def _is_ours(send: Send) -> bool:
     known = read_callback_data(send.biz_opaque_callback_data)
     conversation = conversation_key(channel="wa", account=ACCOUNT, contact=send.to)
     return known is not None and known[1] == key_hash(conversation.encode())

@@ -22,7 +22,6 @@ class Host:
     """Takes the records of one partition, as the hosts of the stage and of sinks do, at a speed of its own."""
 
     def __init__(self, chance: random.Random, *, limit: int = 100_000, slow: bytes = b"") -> None:
-        self.limit = limit
         self.slow = slow
         self.slow_may_go = asyncio.Event()
         self.done: set[int] = set()

@@ -351,6 +351,13 @@ async def bounded_reader(settings: Settings, *, group: str, older: Older | None 
         await whole(consumer.stop())
 
 
+async def read_stretch(settings: Settings, stretch: Stretch, *, group: str) -> AsyncGenerator[list[Record], None]:
+    """Yield the records of one stretch by a reader of its own; KafkaUnreachableError if no broker answers."""
+    async with bounded_reader(settings, group=group) as reader, aclosing(reader.read([stretch])) as batches:
+        async for records in batches:
+            yield records
+
+
 async def _commit(consumer: Any, run: _Run, prefix: str) -> None:
     # It is shown and nothing else: that it cannot be is no reason to stop.
     with suppress(KafkaError, TimeoutError):

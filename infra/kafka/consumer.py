@@ -13,7 +13,7 @@ owner left open are kept until their records are done, whoever owns the partitio
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
-from infra.kafka.bounded import Stretch, bounded_reader
+from infra.kafka.bounded import Stretch, read_stretch
 from infra.kafka.commits import Commits, LostPartitionError
 from infra.kafka.connection import aiokafka_options
 from infra.kafka.order_violations import OrderViolations
@@ -255,11 +255,9 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     def _lane_of(self, record: Record) -> tuple[int, Hashable]:
         return record.partition, self._lane(record)
 
-    async def _read(self, source: TopicPartition, start: int, end: int) -> AsyncGenerator[Sequence[Record], None]:
+    def _read(self, source: TopicPartition, start: int, end: int) -> AsyncGenerator[Sequence[Record], None]:
         stretch = Stretch(topic=source.topic.removeprefix(self._prefix), partition=source.partition, start=start, end=end)
-        async with bounded_reader(self._settings, group=f"{self._name}-left-in-log") as reader, aclosing(reader.read([stretch])) as batches:
-            async for records in batches:
-                yield records
+        return read_stretch(self._settings, stretch, group=f"{self._name}-left-in-log")
 
     async def _opened(self) -> None:
         """Wait until partitions are assigned; raises aiokafka's KafkaError if nobody sees to that any more."""

@@ -62,12 +62,17 @@ async def position(settings: Settings) -> int:
         await reader.stop()
 
 
-async def test_others_go_on_and_the_position_waits(settings: Settings) -> None:
-    """A key with much to do fills its lane alone; what is committed stays below it until it is done, in order."""
+async def loud_and_quiet(settings: Settings) -> Gated:
+    """Write much of one key and then a little of another; return what is to handle them."""
     await create_topics(settings)
     await write(settings, b"loud", range(COUNT))
     await write(settings, b"quiet", range(20))
-    gated = Gated()
+    return Gated()
+
+
+async def test_others_go_on_and_the_position_waits(settings: Settings) -> None:
+    """A key with much to do fills its lane alone; what is committed stays below it until it is done, in order."""
+    gated = await loud_and_quiet(settings)
     consumer = gated.consumer(settings, "one")
     await consumer.start()
     try:
@@ -121,10 +126,7 @@ async def test_a_member_that_comes_and_one_that_goes(settings: Settings) -> None
 
 async def test_a_member_that_stops_in_the_middle_leaves_it_to_the_next(settings: Settings) -> None:
     """Stopped while its lane is full and others were done above it, it has committed nothing of that."""
-    await create_topics(settings)
-    await write(settings, b"loud", range(COUNT))
-    await write(settings, b"quiet", range(20))
-    gated = Gated()
+    gated = await loud_and_quiet(settings)
     first = gated.consumer(settings, "one")
     await first.start()
     await gated.seen.at_least(20)
