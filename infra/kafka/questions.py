@@ -6,7 +6,7 @@ Each function asks once and raises aiokafka's KafkaError; `Questions` keeps the 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -176,6 +176,16 @@ async def record_times(client: Any, offsets: Mapping[Place, int]) -> dict[Place,
 
     A place is left out whose offset is outside its log.
     """
+    return await _of_first_records(client, offsets, _time_of_first)
+
+
+async def first_offsets(client: Any, offsets: Mapping[Place, int]) -> dict[Place, int]:
+    """Return the offset of the first record at or above each offset; a place is left out whose offset is outside its log."""
+    return await _of_first_records(client, offsets, _offset_of_first)
+
+
+async def _of_first_records(client: Any, offsets: Mapping[Place, int], read: Callable[[bytes, int], int | None]) -> dict[Place, int]:
+    """Fetch the first record at or above each offset; return what `read` makes of the batches that were fetched and the offset."""
     found: dict[Place, int] = {}
     waiting = dict(offsets)
     while waiting:
@@ -193,10 +203,10 @@ async def record_times(client: Any, offsets: Mapping[Place, int]) -> dict[Place,
                         got[place] = None
                         continue
                     _check(each[1])
-                    if (time := _time_of_first(each[-1], waiting[place])) is not None:
-                        got[place] = time
+                    if (first := read(each[-1] or b"", waiting[place])) is not None:
+                        got[place] = first
         # A partition whose batch is large is answered when it stands first in the request, so each round answers some.
-        found |= {place: time for place, time in got.items() if time is not None}
+        found |= {place: first for place, first in got.items() if first is not None}
         waiting = {place: offset for place, offset in waiting.items() if place not in got} if got else {}
     return found
 
@@ -250,16 +260,25 @@ def _by_leader(client: Any, places: Iterable[Place]) -> dict[int, list[Place]]:
 
 
 def _time_of_first(fetched: bytes, offset: int) -> int | None:
-    records = MemoryRecords(fetched or b"")
-    while (batch := records.next_batch()) is not None:
-        if batch.next_offset <= offset or batch.is_control_batch:
-            continue
+    for batch in _batches(fetched, offset):
         if batch.timestamp_type == _STAMPED_BY_BROKER:
             return int(batch.max_timestamp)  # all records of the batch were written then: nothing has to be unpacked
         for record in batch:
             if record.offset >= offset:
                 return int(record.timestamp)
     return None
+
+
+def _offset_of_first(fetched: bytes, offset: int) -> int | None:
+    return next((int(record.offset) for batch in _batches(fetched, offset) for record in batch if record.offset >= offset), None)
+
+
+def _batches(fetched: bytes, offset: int) -> Iterator[Any]:
+    """Yield the batches that may have a record at or above `offset`."""
+    records = MemoryRecords(fetched)
+    while (batch := records.next_batch()) is not None:
+        if batch.next_offset > offset and not batch.is_control_batch:
+            yield batch
 
 
 def _check(code: int) -> None:
