@@ -48,6 +48,8 @@ class _Screen(Watcher):
 @click.option("--conversations", type=click.IntRange(1), help="conversations they are in")
 @click.option("--kills", type=click.IntRange(0), help="kills and pauses")
 @click.option("--pause", type=click.FloatRange(0), help="seconds of the first pause of each process")
+@click.option("--number-rate", type=click.FloatRange(0), help="messages a second that the sender keeps to, of the number [default: any]")
+@click.option("--pair-rate", type=click.FloatRange(0), help="the same of each conversation, times what the platform allows")
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="folder to keep histories and logs in")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="file to append the verdict to, as Markdown")
 def main(
@@ -58,6 +60,8 @@ def main(
     conversations: int | None,
     kills: int | None,
     pause: float | None,
+    number_rate: float | None,
+    pair_rate: float | None,
     keep: Path | None,
     report: Path | None,
 ) -> None:
@@ -68,6 +72,8 @@ def main(
         events=events or profile.events,
         conversations=conversations or profile.conversations,
         kills=profile.kills if kills is None else kills,
+        number_rate=profile.number_rate if number_rate is None else number_rate,
+        pair_rate=profile.pair_rate if pair_rate is None else pair_rate,
         lengths=profile.lengths if pause is None else replace(profile.lengths, pause=pause),
     )
     console = Console()

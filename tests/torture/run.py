@@ -41,7 +41,7 @@ class Profile:
     """What a run is to do.
 
     `others`: more than kills, pauses and what platform and model do; `ambiguous`: the share of sends whose answer is lost; `rest_s`: how
-    long coming to rest may take.
+    long coming to rest may take; `number_rate`, `pair_rate`: what the sender keeps to (0: nothing).
     """
 
     events: int
@@ -53,6 +53,17 @@ class Profile:
     model_timeout_s: float
     rest_s: float
     ambiguous: float = 0.05
+    number_rate: float = 0.0
+    pair_rate: float = 0.0
+
+    def environment(self) -> dict[str, str]:
+        """Return what the roles are told of it."""
+        return {
+            "OTTLA_UNKNOWN_WAIT": f"{self.unknown_wait_s:g}",
+            "OTTLA_AI_TIMEOUT": f"{self.model_timeout_s:g}",
+            "OTTLA_NUMBER_RATE": f"{self.number_rate:g}",
+            "OTTLA_PAIR_RATE": f"{self.pair_rate:g}",
+        }
 
     def steady(self) -> dict[str, Simulated]:
         """Return the platform's faults that are on all the time: lost answers and statuses as they come in the world."""
@@ -187,7 +198,7 @@ async def _do(seed: int, profile: Profile, home: Path, history: RunHistory, scre
         kept=_KEPT,
         say=screen.say,
         block_s=profile.lengths.block,
-        environment={"OTTLA_UNKNOWN_WAIT": f"{profile.unknown_wait_s:g}", "OTTLA_AI_TIMEOUT": f"{profile.model_timeout_s:g}"},
+        environment=profile.environment(),
     )
     load = Load(events=profile.events, conversations=profile.conversations, seed=seed, rate=_RATE_MIN)
     async with cluster:
