@@ -186,9 +186,9 @@ class Lanes(Generic[T]):
         return lane.inside if lane is not None else 0
 
     @property
-    def is_half_full(self) -> bool:
-        """Whether half of `limit` items are inside."""
-        return 2 * self._inside >= self._limit
+    def room(self) -> int:
+        """How many more items there is room for; below 0 where some were put in past that."""
+        return self._limit - self._inside
 
     @property
     def is_full(self) -> bool:

@@ -22,8 +22,9 @@ log = structlog.get_logger()
 
 LANE_MAX = 128
 """So many records of a lane are held before others are left in the log."""
-LANE_MAX_CROWDED = 16
-"""So many while half of the room for all lanes is taken: many conversations may be long at once."""
+_PART_OF_ROOM = 16
+"""And no more than this part of the room that is left: however many conversations are long at once, there is some for the others.
+Dynamic thresholds: A. K. Choudhury, E. L. Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches (1998)."""
 _AGAIN_S = 1.0
 
 S = TypeVar("S", bound=Hashable)
@@ -101,7 +102,7 @@ class LeftInLog(Generic[S]):
 
     def _lane_max(self, source: S) -> int:
         # Two: the one whose handling has just ended counts still when somebody looks.
-        return max(2, min(LANE_MAX_CROWDED if self._lanes.is_half_full else LANE_MAX, self._most(source)))
+        return max(2, min(LANE_MAX, self._lanes.room // _PART_OF_ROOM, self._most(source)))
 
     def _has_room(self, lane: Hashable) -> bool:
         # While others fill all the room this one has its turn too: the next record while it has one at most.
