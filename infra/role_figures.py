@@ -47,7 +47,7 @@ class RoleFigures:
             texts = await asyncio.gather(*(self._text(url) for url in self._urls))
             away = [url for url, text in zip(self._urls, texts, strict=True) if text is None]
             known = [generate_latest().decode(), *(text for text in texts if text is not None)]
-            self._known = Figures(await asyncio.to_thread(_samples, known), away=away)
+            self._known = Figures(await asyncio.to_thread(samples_of, known), away=away)
             self._read_at = time.monotonic()
         return self._known
 
@@ -83,11 +83,12 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ANSWER_S))
 
 
-def _samples(texts: Sequence[str]) -> list[Sample]:
+def samples_of(texts: Iterable[str]) -> list[Sample]:
+    """Return the samples in what processes answer at /metrics; there are none in a text of anything else."""
     found: list[Sample] = []
     for text in texts:
         try:
             found += [(each.name, each.labels, each.value) for family in text_string_to_metric_families(text) for each in family.samples]
-        except ValueError:
+        except (ValueError, IndexError):
             continue  # what answers there is no role of ours
     return found

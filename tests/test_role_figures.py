@@ -8,7 +8,7 @@ from prometheus_client import Counter
 from pydantic import SecretStr
 
 from infra import role_server
-from infra.role_figures import Figures, RoleFigures
+from infra.role_figures import Figures, RoleFigures, samples_of
 from infra.role_server import RoleServer
 from infra.servers.state import free_ports
 from infra.settings import Settings
@@ -28,6 +28,11 @@ def test_samples_are_added_up_by_the_labels_that_are_asked_for() -> None:
     assert figures.total("a", stage="x", outcome="2") == 3
     assert figures.total("a") == 10
     assert (figures.total("b"), figures.has("b"), figures.has("a", stage="z"), figures.has("a", stage="y")) == (0, False, False, True)
+
+
+@pytest.mark.parametrize("text", ["<html>not found</html>", 'a{x="y", ="z"} 1.0', "a b", "a{"])
+def test_what_is_no_metrics_has_no_samples(text: str) -> None:
+    assert samples_of([text, "a 1.0"]) == [("a", {}, 1.0)]
 
 
 async def test_other_processes_count_too_and_one_that_is_away_is_named() -> None:

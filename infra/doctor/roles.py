@@ -1,19 +1,17 @@
 """Checks of the processes of this installation: the ingress, and the roles that `ottla up` keeps running."""
 
 import asyncio
-import re
 from http import HTTPStatus
 
 import aiohttp
 import orjson
 
 from infra.doctor.finding import Finding, ok, problem, warning
+from infra.role_figures import Figures, samples_of
 from infra.settings import Settings
 from infra.supervisor.home import recorded_children
 
 _ANSWER_S = 5.0
-_WAITING = re.compile(r'^ottla_sends_waiting\{[^}]*place="budget"[^}]*\} ([0-9.e+]+)$', re.MULTILINE)
-_WEBHOOKS = re.compile(r'^ottla_webhooks_total\{status="(\d+)"\} ([0-9.e+]+)$', re.MULTILINE)
 
 
 async def check_ingress(settings: Settings) -> list[Finding]:
@@ -40,18 +38,20 @@ async def _behind_the_key(settings: Settings) -> list[Finding]:
     if status == HTTPStatus.UNAUTHORIZED:
         message = f"The ingress at {url} has another key: set OTTLA_ADMIN_KEY, or OTTLA_HOME to the one it runs with."
         return [problem("ingress", message)]
-    return _signatures({int(code): float(count) for code, count in _WEBHOOKS.findall(body.decode("utf-8", "replace"))})
+    return _signatures(_figures(body))
 
 
-def _signatures(answered: dict[int, float]) -> list[Finding]:
+def _signatures(figures: Figures) -> list[Finding]:
     """Judge by what the ingress answered since it started whether it has the platform's secret."""
-    refused, stored = answered.get(HTTPStatus.UNAUTHORIZED, 0.0), answered.get(HTTPStatus.OK, 0.0)
+    refused, stored = (
+        figures.total("ottla_webhooks_total", status=str(status.value)) for status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.OK)
+    )
     if not refused:
-        return [ok("signatures", f"No webhook was refused for its signature, {stored:.0f} were stored.")]
+        return [ok("signatures", f"No webhook was refused for its signature, {stored} were stored.")]
     cause = "OTTLA_WHATSAPP_APP_SECRET (or an account's app_secret) is probably not the app secret in the platform's dashboard"
     if not stored:
-        return [problem("signatures", f"All {refused:.0f} webhooks had a wrong signature: {cause}.")]
-    return [warning("signatures", f"{refused:.0f} webhooks had a wrong signature, {stored:.0f} a right one: if they were real, {cause}.")]
+        return [problem("signatures", f"All {refused} webhooks had a wrong signature: {cause}.")]
+    return [warning("signatures", f"{refused} webhooks had a wrong signature, {stored} a right one: if they were real, {cause}.")]
 
 
 async def check_roles(settings: Settings) -> list[Finding]:
@@ -66,21 +66,25 @@ async def check_roles(settings: Settings) -> list[Finding]:
 async def _role(name: str, port: int) -> list[Finding]:
     try:
         status, _ = await _get(f"http://127.0.0.1:{port}/readyz")
-        _, figures = await _get(f"http://127.0.0.1:{port}/metrics")
+        figures = (await _get(f"http://127.0.0.1:{port}/metrics"))[1] if status == HTTPStatus.OK else b""
     except (aiohttp.ClientError, TimeoutError, OSError):
         return [problem("roles", f"The role {name} does not answer on port {port}: see what `ottla up` prints of it.")]
     if status != HTTPStatus.OK:
         return [problem("roles", f"The role {name} is not ready: see what `ottla up` prints of it.")]
-    return [ok("roles", f"The role {name} is ready."), *_budgets(figures)]
+    return [ok("roles", f"The role {name} is ready."), *_budgets(_figures(figures))]
 
 
-def _budgets(figures: bytes) -> list[Finding]:
+def _figures(body: bytes) -> Figures:
+    return Figures(samples_of([body.decode("utf-8", "replace")]))
+
+
+def _budgets(figures: Figures) -> list[Finding]:
     """Say it where sends wait because more is to be sent than the rates allow: nothing is wrong then but the time that replies take."""
-    waiting = sum(float(count) for count in _WAITING.findall(figures.decode("utf-8", "replace")))
+    waiting = figures.total("ottla_sends_waiting", place="budget")
     if not waiting:
         return []
     advice = "if the platform lets more through, raise the account's `rate` (or OTTLA_NUMBER_RATE, OTTLA_PAIR_RATE)"
-    return [warning("budgets", f"{waiting:.0f} sends wait for the rate of their number or recipient: {advice}.")]
+    return [warning("budgets", f"{waiting} sends wait for the rate of their number or recipient: {advice}.")]
 
 
 def _other_program(settings: Settings) -> str:

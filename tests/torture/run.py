@@ -83,8 +83,18 @@ PROFILES = {
     "smoke": Profile(
         events=300, conversations=30, kills=3, lengths=_BRIEF, others=False, unknown_wait_s=8.0, model_timeout_s=5.0, rest_s=120.0
     ),
+    # The one that runs with every change keeps to rates, as installations do.
     "short": Profile(
-        events=5_000, conversations=300, kills=12, lengths=_BRIEF, others=False, unknown_wait_s=10.0, model_timeout_s=5.0, rest_s=180.0
+        events=5_000,
+        conversations=300,
+        kills=12,
+        lengths=_BRIEF,
+        others=False,
+        unknown_wait_s=10.0,
+        model_timeout_s=5.0,
+        rest_s=180.0,
+        number_rate=160.0,
+        pair_rate=6.0,
     ),
     "long": Profile(
         events=100_000, conversations=1_000, kills=60, lengths=_LONG, others=True, unknown_wait_s=60.0, model_timeout_s=30.0, rest_s=600.0
