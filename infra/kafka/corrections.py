@@ -18,6 +18,9 @@ over the coordinator to an assertion about the partitions it had before, with a 
 Asking for metadata: where the brokers refuse connections and a partition is known to have no leader, as while they are being stopped one
 after the other, the fetcher asks again the moment it was refused, without a pause, and takes a whole core for it.
 
+And it lets the broker make topics that it asks about. On a cluster that does (Kafka's default) a role that came before
+`ottla topics create` would have made topics of one partition, whose number can never be put right.
+
 Looking for a coordinator: a broker that was just away may know of no broker, not even itself, and a client that begins with that answer has
 nobody to ask. aiokafka takes this for a defect (an assertion) instead of waiting until somebody is known.
 """
@@ -40,6 +43,7 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 log = structlog.get_logger()
 
@@ -127,6 +131,18 @@ async def _update_after_a_pause(client: Any, cluster: Any, topics: Any) -> Any:
 
 
 AIOKafkaClient._metadata_update = _update_after_a_pause  # noqa: SLF001
+
+_build = MetadataRequest.build
+
+
+def _build_that_makes_nothing(request: Any, struct: Any) -> Any:
+    """Build a request for metadata that makes no topics, unless somebody wants just that."""
+    if request._allow_auto_topic_creation is None:  # noqa: SLF001
+        request._allow_auto_topic_creation = False  # noqa: SLF001
+    return _build(request, struct)
+
+
+MetadataRequest.build = _build_that_makes_nothing
 
 _write = AIOKafkaConnection.send
 

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from infra.kafka.admin import create_topics  # whose package corrects the client
+from infra.servers import kafka
 from infra.servers.kafka import KAFKA
 from infra.servers.node import start_node, stop_node
 from infra.settings import Settings
@@ -20,6 +21,7 @@ from schemas.topics import RAW
 
 _PARTITIONS, _COMMITS, _RESTARTS = 100, 60, 2
 _ANSWERS = 100
+_ASKED = 3
 
 
 @pytest.mark.servers
@@ -27,11 +29,11 @@ _ANSWERS = 100
 async def test_a_broker_that_loads_its_groups_has_not_forgotten_them(tmp_path: Path) -> None:
     """Asked without a pause over kills of the broker, it says what was committed or nothing at all: never that nothing was."""
     node = await start_node(KAFKA, tmp_path, die_with_parent=True, keep_port=True)
-    kafka = f"127.0.0.1:{node.state.port}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    servers = f"127.0.0.1:{node.state.port}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     await admin.create_topics([NewTopic("many", _PARTITIONS, 1)])
-    member = AIOKafkaConsumer(bootstrap_servers=kafka, group_id="group", enable_auto_commit=False)
+    member = AIOKafkaConsumer(bootstrap_servers=servers, group_id="group", enable_auto_commit=False)
     await member.start()
     places = [TopicPartition("many", number) for number in range(_PARTITIONS)]
     member.assign(places)
@@ -206,3 +208,31 @@ async def test_asking_brokers_that_are_away(settings: Settings, monkeypatch: pyt
                 await consumer._client.force_metadata_update()
     assert 5 <= asked <= 15
     await consumer.stop()
+
+
+@pytest.mark.servers
+async def test_who_reads_a_topic_does_not_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster that makes topics when they are asked about, a consumer that comes first makes none with the wrong partitions."""
+    properties = kafka._properties
+    monkeypatch.setattr(kafka, "_properties", lambda *which: properties(*which) | {"auto.create.topics.enable": "true"})
+    node = await start_node(KAFKA, tmp_path, die_with_parent=True)
+    servers = f"127.0.0.1:{node.state.port}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    reader = AIOKafkaConsumer(bootstrap_servers=servers, group_id="group")
+    await reader.start()
+    try:
+        await reader._client.set_topics(["missing"])
+        for _ in range(_ASKED):
+            await reader._client.force_metadata_update()
+        # The controller makes one after the other: what was asked for before is there when this is.
+        await admin.create_topics([NewTopic("made", 1, 1)])
+        while "made" not in (topics := await admin.list_topics()):
+            pass
+        assert "missing" not in topics
+    finally:
+        await reader.stop()
+        await admin.close()
+        await stop_node(KAFKA, tmp_path)
+        if node.child is not None:
+            node.child.wait()
