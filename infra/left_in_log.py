@@ -20,10 +20,10 @@ from infra.retries import AwayError
 
 log = structlog.get_logger()
 
-LANE_MAX = 128
+LANE_MAX = 64
 """So many records of a lane are held before others are left in the log."""
-_PART_OF_ROOM = 16
-"""And no more than this part of the room that is left: however many conversations are long at once, there is some for the others.
+_PART_OF_ROOM = 32
+"""And no more than this part of the room that is left: the more conversations are long at once, the less each has, and others have some.
 Dynamic thresholds: A. K. Choudhury, E. L. Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches (1998)."""
 _AGAIN_S = 1.0
 
@@ -46,7 +46,8 @@ class LeftInLog(Generic[S]):
 
     `lane` says in which one a record belongs, `put` puts it there. `read` yields the records of a partition from an offset up to, not
     including, another. `owns` tells whether a watermark is still that of its partition: what was left of one that is not is its next
-    owner's. `failed` is told what nobody knows how to deal with. `most` says how many of a partition's records one lane may hold at most.
+    owner's. `failed` is told what nobody knows how to deal with. `most` says how many of a partition's
+    records one lane may hold now.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class LeftInLog(Generic[S]):
         read: Callable[[S, int, int], AsyncGenerator[Sequence[Record], None]],
         owns: Callable[[S, Watermark], bool],
         failed: Callable[[BaseException], None],
-        most: Callable[[S], int] = lambda _: LANE_MAX,
+        most: Callable[[S, Watermark], int] = lambda _, __: LANE_MAX,
     ) -> None:
         self._lanes = lanes
         self._most = most
@@ -77,7 +78,7 @@ class LeftInLog(Generic[S]):
     def leaves(self, source: S, mark: Watermark, lane: Hashable, offset: int) -> bool:
         """Tell whether the next record of a partition is left in the log; then it is passed over already."""
         if mark.held(lane) is None:
-            if self._lanes.inside(lane) < self._lane_max(source):
+            if self._lanes.inside(lane) < self._lane_max(source, mark):
                 return False
             log.info("much of one conversation waits: the others go on", source=str(source), offset=offset)
             mark.hold(lane, offset)
@@ -100,9 +101,9 @@ class LeftInLog(Generic[S]):
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    def _lane_max(self, source: S) -> int:
+    def _lane_max(self, source: S, mark: Watermark) -> int:
         # Two: the one whose handling has just ended counts still when somebody looks.
-        return max(2, min(LANE_MAX, self._lanes.room // _PART_OF_ROOM, self._most(source)))
+        return max(2, min(LANE_MAX, self._lanes.room // _PART_OF_ROOM, self._most(source, mark)))
 
     def _has_room(self, lane: Hashable) -> bool:
         # While others fill all the room this one has its turn too: the next record while it has one at most.
@@ -113,7 +114,7 @@ class LeftInLog(Generic[S]):
         for (source, lane), known in list(self._long.items()):
             if not self._owns(source, known.mark):
                 del self._long[source, lane]
-            elif self._lanes.inside(lane) <= self._lane_max(source) // 2 and self._has_room(lane):
+            elif self._lanes.inside(lane) <= self._lane_max(source, known.mark) // 2 and self._has_room(lane):
                 return source, lane
         return None
 
@@ -155,7 +156,7 @@ class LeftInLog(Generic[S]):
         for record in records:
             if self._lane(record) != lane:
                 continue
-            if self._lanes.inside(lane) >= self._lane_max(source) or not self._has_room(lane):
+            if self._lanes.inside(lane) >= self._lane_max(source, mark) or not self._has_room(lane):
                 mark.hold(lane, record.offset)
                 return True
             mark.begin_late(record.offset)

@@ -130,12 +130,13 @@ async def test_it_catches_up_while_others_write() -> None:
     assert host.mark.position == len(host.log)
 
 
-@pytest.mark.parametrize("count", [20, 100, 256, 1_000])
-async def test_many_long_conversations_leave_room_for_the_others(count: int) -> None:
+@pytest.mark.parametrize(("count", "together"), [(20, True), (100, True), (500, True), (20, False), (150, False)])
+async def test_many_long_conversations_leave_room_for_the_others(count: int, together: bool) -> None:
     """A worker's room is not filled by many who flood either: the more they are, the fewer places has each."""
     host = Host(random.Random(5), limit=4_096, slow=b"loud")
-    for number in range(20_000):
-        host.take(b"loud %d" % (number % count))
+    each = 20_000 // count
+    for number in range(each * count):
+        host.take(b"loud %d" % (number % count if together else number // each))
     assert len(host.left) == count
     assert host.lanes.room >= 50
     for number in range(50):
@@ -168,7 +169,7 @@ async def test_it_has_its_turn_while_others_fill_all_the_room() -> None:
 async def test_one_lane_holds_its_part_of_a_small_share() -> None:
     """Where a partition may hold few records, several long conversations must not fill that between them."""
     host = Host(random.Random(7), slow=b"loud")
-    host.left._most = lambda _: 10
+    host.left._most = lambda _, __: 10
     for number in range(300):
         host.take(b"loud %d" % (number % 3))
     assert (len(host.left), len(host.lanes)) == (3, 30)

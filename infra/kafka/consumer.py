@@ -39,6 +39,7 @@ _RETIRE_S = 4.0
 _FAREWELL_S = 2.0
 _LOOK_S = 1.0
 _DAY_MS = 86_400_000
+_PART_OF_SHARE = 8
 _APART = "apart"
 # Of a partition. Where more fail, it is nothing of single conversations: their lane waits for them as well.
 APART_MAX = 20
@@ -135,8 +136,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             read=self._read,
             owns=lambda source, mark: self._marks.get(source) is mark,
             failed=self._on_fatal,
-            # Several long ones must not fill the partition's share between them.
-            most=lambda source: self._read_partitions.share(source) // 8,
+            # The same within the share of the partition.
+            most=lambda source, mark: self._read_partitions.room(source, mark) // _PART_OF_SHARE,
         )
         self._consumer: Any = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -91,6 +91,6 @@ class ReadPartitions:
         self._enough.add(source)
         return True
 
-    def share(self, source: TopicPartition) -> int:
-        """Return how many records of a partition may be held; a large number where nothing bounds that."""
-        return self._shares.get(source, sys.maxsize)
+    def room(self, source: TopicPartition, mark: Watermark) -> int:
+        """Return how many more records of a partition may be held; a large number where nothing bounds that."""
+        return max(0, self._shares[source] - mark.span) if source in self._shares else sys.maxsize

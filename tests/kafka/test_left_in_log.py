@@ -1,7 +1,7 @@
 """A sink's long lane on a real broker: what is left in the log comes in order, and rebalances and restarts lose nothing of it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,6 +19,7 @@ from tests.reading import committed
 pytestmark = pytest.mark.servers
 
 COUNT = 10 * LANE_MAX
+_LOUD, _EACH = 20, 25
 
 
 class Gated:
@@ -29,19 +30,23 @@ class Gated:
         self.gate = asyncio.Event()
 
     async def handle(self, records: Sequence[Record]) -> None:
-        if records[0].key == b"loud":
+        if records[0].key.startswith(b"loud"):
             await self.gate.wait()
         self.seen.add(records)
 
-    def consumer(self, settings: Settings, worker: str) -> LaneConsumer:
+    def consumer(self, settings: Settings, worker: str, *, held_max: Mapping[str, int] | None = None) -> LaneConsumer:
         own = settings.model_copy(update={"worker": worker})
-        return LaneConsumer(own, group="group", topics=[RAW], handle=self.handle, on_fatal=fatal, left_in_log=[RAW.name])
+        return LaneConsumer(own, group="group", topics=[RAW], handle=self.handle, on_fatal=fatal, left_in_log=[RAW.name], held_max=held_max)
 
 
-async def write(settings: Settings, key: bytes, numbers: range, partition: int = 1) -> None:
+async def write(settings: Settings, key: bytes, numbers: range) -> None:
+    await write_all(settings, [(key, number) for number in numbers])
+
+
+async def write_all(settings: Settings, records: Sequence[tuple[bytes, int]]) -> None:
     producer = Producer(settings, client_id="test")
     await producer.start()
-    await settle([producer.produce(RAW.name, key=key, value=b"%d" % number, partition=partition) for number in numbers])
+    await settle([producer.produce(RAW.name, key=key, value=b"%d" % number, partition=1) for key, number in records])
     await producer.stop()
 
 
@@ -141,3 +146,23 @@ async def test_a_member_that_stops_in_the_middle_leaves_it_to_the_next(settings:
     finally:
         await second.stop()
     assert gated.seen.by_key == {b"loud": [*range(COUNT)], b"quiet": [*range(20), *range(20)]}
+
+
+async def test_many_that_are_long_leave_room_in_the_share_of_their_partition(settings: Settings) -> None:
+    """Where 400 records of a partition may be held, twenty keys that write 25 each, all together, do not keep the others out."""
+    await create_topics(settings)
+    await write_all(settings, [(b"loud %d" % key, number) for number in range(_EACH) for key in range(_LOUD)])
+    await write(settings, b"quiet", range(5))
+    gated = Gated()
+    consumer = gated.consumer(settings, "one", held_max={RAW.name: 400 * settings.partitions})
+    await consumer.start()
+    try:
+        await gated.seen.at_least(5)
+        assert gated.seen.by_key == {b"quiet": [*range(5)]}
+        assert consumer.left_in_log == _LOUD
+        gated.gate.set()
+        await gated.seen.at_least(_EACH * _LOUD + 5)
+        await all_committed(settings)
+    finally:
+        await consumer.stop()
+    assert gated.seen.by_key == {b"quiet": [*range(5)], **{b"loud %d" % number: [*range(_EACH)] for number in range(_LOUD)}}

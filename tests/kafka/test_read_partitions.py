@@ -37,7 +37,8 @@ def test_each_partition_has_its_share_and_is_read_again_at_half_of_it() -> None:
     for offset in range(1_000):
         marks[RAW[0]].begin(offset)
     chosen.choose(consumer, marks)
-    assert (consumer.paused, chosen.share(LEDGER[0]), chosen.is_enough(LEDGER[0], marks[LEDGER[0]])) == (set(), 10, False)
+    assert (consumer.paused, chosen.room(LEDGER[0], marks[LEDGER[0]]), chosen.is_enough(LEDGER[0], marks[LEDGER[0]])) == (set(), 1, False)
+    assert chosen.room(RAW[0], marks[RAW[0]]) > 1_000_000
     marks[LEDGER[0]].begin(9)
     assert chosen.is_enough(LEDGER[0], marks[LEDGER[0]])
     marks[LEDGER[0]].end(0)
@@ -62,4 +63,4 @@ def test_each_partition_has_its_share_and_is_read_again_at_half_of_it() -> None:
     chosen.choose(consumer, marks)
     assert consumer.paused == set()
     chosen.assigned(consumer, LEDGER[:2])
-    assert chosen.share(LEDGER[0]) == 20
+    assert chosen.room(LEDGER[0], Watermark()) == 20
