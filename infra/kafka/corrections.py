@@ -5,6 +5,9 @@ at those of the partitions alone. So a coordinator that is just loading its grou
 "nothing was ever committed", and the consumer began at the oldest record of the topic.
 https://kafka.apache.org/protocol#The_Messages_OffsetFetch, and the same mistake in another client: Parsely/pykafka #958.
 
+Belonging to a group: a coordinator that is loading its groups, or cannot write, also says so to a member that is half way into one, and to
+a heartbeat. aiokafka expects that of a first request alone: elsewhere the answer was a defect to it, which ended the process.
+
 Stopping: the fetcher cancels its tasks once and waits for them unguarded. One that swallows the cancellation, as the fetcher's own does
 just after an assignment, is waited for for ever; one that does not, as those that wait to ask an absent broker again, raises its
 CancelledError into whoever stops the consumer, who then seems to be cancelled, and the connections stay open.
@@ -39,15 +42,19 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
+    NoError,
     NotCoordinatorForGroupError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 log = structlog.get_logger()
 
 _AGAIN_S = 0.1
+_OF_MEMBERS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest)
+_OF_THE_COORDINATOR = frozenset({NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError})
 
 _send = GroupCoordinator._send_req  # noqa: SLF001  # there is nothing public between the request and what is made of its answer
 
@@ -55,11 +62,12 @@ _send = GroupCoordinator._send_req  # noqa: SLF001  # there is nothing public be
 async def _send_checked(coordinator: Any, request: Any) -> Any:
     """Send a request to the coordinator; raise the error that its answer has as a whole, which aiokafka then tries again."""
     answer = await _send(coordinator, request)
-    code = getattr(answer, "error_code", 0) if isinstance(request, OffsetFetchRequest) else 0
-    if code:
-        error = for_code(code)
-        if error in {NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError}:
+    error = for_code(getattr(answer, "error_code", 0))
+    if isinstance(request, OffsetFetchRequest) and error is not NoError:
+        if error in _OF_THE_COORDINATOR:
             coordinator.coordinator_dead()
+        raise error(coordinator.group_id)
+    if isinstance(request, _OF_MEMBERS) and error.retriable and error not in _OF_THE_COORDINATOR:
         raise error(coordinator.group_id)
     return answer
 

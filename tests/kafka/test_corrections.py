@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import GroupLoadInProgressError, KafkaConnectionError, KafkaError, RequestTimedOutError
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from infra.kafka import corrections
 from infra.kafka.admin import create_topics  # whose package corrects the client
 from infra.servers import kafka
 from infra.servers.kafka import KAFKA
@@ -22,6 +25,7 @@ from schemas.topics import RAW
 _PARTITIONS, _COMMITS, _RESTARTS = 100, 60, 2
 _ANSWERS = 100
 _ASKED = 3
+_REFUSED = 2
 
 
 @pytest.mark.servers
@@ -236,3 +240,38 @@ async def test_who_reads_a_topic_does_not_make_it(tmp_path: Path, monkeypatch: p
         await stop_node(KAFKA, tmp_path)
         if node.child is not None:
             node.child.wait()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("kind", [JoinGroupRequest, SyncGroupRequest, HeartbeatRequest])
+@pytest.mark.parametrize("error", [GroupLoadInProgressError, RequestTimedOutError])
+async def test_a_coordinator_that_needs_a_moment_ends_no_membership(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: type, error: type[KafkaError]
+) -> None:
+    """While it loads its groups, or cannot write, a member asks again: it has its partitions then, and goes on with them."""
+    await create_topics(settings)
+    asked: list[Any] = []
+    send = corrections._send
+    enough = asyncio.Event()
+
+    async def loading(coordinator: Any, request: Any) -> Any:
+        if not isinstance(request, kind):
+            return await send(coordinator, request)
+        asked.append(request)
+        if len(asked) > _REFUSED:
+            enough.set()
+            return await send(coordinator, request)
+        return SimpleNamespace(error_code=error.errno)
+
+    monkeypatch.setattr(corrections, "_send", loading)
+    name = RAW.named(settings.topic_prefix)
+    consumer = AIOKafkaConsumer(name, bootstrap_servers=settings.kafka, group_id=f"{settings.topic_prefix}group", heartbeat_interval_ms=100)
+    await consumer.start()
+    try:
+        await asyncio.wait_for(enough.wait(), 20)
+        async with asyncio.timeout(20):
+            while not consumer.assignment():  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0.02)
+        await consumer.getmany(timeout_ms=10)  # which raises what ended the membership
+    finally:
+        await consumer.stop()
