@@ -44,10 +44,18 @@ class RawSource:
         return read_stretch(self._settings, stretch, group="streams-left-in-log")
 
     def check(self) -> None:
-        """Raise what ended the routine that keeps Faust in its group, if it has ended: while partitions move nobody fetches and is told."""
+        """Raise what the routine that keeps Faust in its group ended with, or what it waits with for somebody who fetches.
+
+        While partitions move nobody fetches, and nobody is told.
+        """
         consumer = self._consumer()._thread._consumer  # noqa: SLF001  # it can be asked nowhere else
-        if consumer is not None and (routine := consumer._coordinator._coordination_task).done():  # noqa: SLF001
-            routine.result()
+        if consumer is None:
+            return
+        coordinator = consumer._coordinator  # noqa: SLF001
+        if coordinator._coordination_task.done():  # noqa: SLF001
+            coordinator._coordination_task.result()  # noqa: SLF001
+        if (error := coordinator._pending_exception) is not None:  # noqa: SLF001
+            raise error
 
     def owned(self) -> list[int]:
         """Return the partitions of the topic that are assigned to Faust."""

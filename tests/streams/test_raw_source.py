@@ -20,8 +20,12 @@ async def test_a_membership_that_ended_is_told(tmp_path: Path) -> None:
     app = create_app(Settings(home=tmp_path, kafka="127.0.0.1:1", cassandra="127.0.0.1:1", topic_prefix="t-", _env_file=None))
     app.source.check()
     routine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    app.consumer._thread._consumer = SimpleNamespace(_coordinator=SimpleNamespace(_coordination_task=routine))
+    coordinator = SimpleNamespace(_coordination_task=routine, _pending_exception=None)
+    app.consumer._thread._consumer = SimpleNamespace(_coordinator=coordinator)
     app.source.check()
+    coordinator._pending_exception = KafkaError("it waits for somebody who fetches")
+    with pytest.raises(KafkaError, match="waits for somebody"):
+        app.source.check()
     routine.set_exception(KafkaError("the routine ended"))
     with pytest.raises(KafkaError, match="the routine ended"):
         app.source.check()
