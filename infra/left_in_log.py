@@ -25,6 +25,9 @@ LANE_MAX = 64
 _PART_OF_ROOM = 32
 """And no more than this part of the room that is left: the more conversations are long at once, the less each has, and others have some.
 Dynamic thresholds: A. K. Choudhury, E. L. Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches (1998)."""
+LANE_MIN = 8
+"""But so many always: where a worker catches up with what everybody wrote meanwhile, reading that once more, conversation by conversation,
+would take longer than waiting for room."""
 _AGAIN_S = 1.0
 
 S = TypeVar("S", bound=Hashable)
@@ -102,8 +105,9 @@ class LeftInLog(Generic[S]):
             await asyncio.gather(reading, return_exceptions=True)
 
     def _lane_max(self, source: S, mark: Watermark) -> int:
+        of_all = max(LANE_MIN, min(LANE_MAX, self._lanes.room // _PART_OF_ROOM))
         # Two: the one whose handling has just ended counts still when somebody looks.
-        return max(2, min(LANE_MAX, self._lanes.room // _PART_OF_ROOM, self._most(source, mark)))
+        return max(2, min(of_all, self._most(source, mark)))
 
     def _has_room(self, lane: Hashable) -> bool:
         # While others fill all the room this one has its turn too: the next record while it has one at most.

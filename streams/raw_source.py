@@ -49,9 +49,9 @@ class RawSource:
         While partitions move nobody fetches, and nobody is told.
         """
         consumer = self._consumer()._thread._consumer  # noqa: SLF001  # it can be asked nowhere else
-        if consumer is None:
-            return
-        coordinator = consumer._coordinator  # noqa: SLF001
+        coordinator = None if consumer is None else consumer._coordinator  # noqa: SLF001
+        if coordinator is None:
+            return  # it is not connected yet
         if coordinator._coordination_task.done():  # noqa: SLF001
             coordinator._coordination_task.result()  # noqa: SLF001
         if (error := coordinator._pending_exception) is not None:  # noqa: SLF001

@@ -40,6 +40,7 @@ _FAREWELL_S = 2.0
 _LOOK_S = 1.0
 _DAY_MS = 86_400_000
 _PART_OF_SHARE = 8
+_LANE_MIN_OF_SHARE = 4
 _APART = "apart"
 # Of a partition. Where more fail, it is nothing of single conversations: their lane waits for them as well.
 APART_MAX = 20
@@ -108,6 +109,8 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         unhurried: Collection[str] = (),
         left_in_log: Collection[str] = (),
     ) -> None:
+        if left_in_log and batch_max > 1:
+            raise ValueError("what is left in the log would stay there: as the last batch of a lane ends, all of it counts as inside")
         self._settings = settings
         self._prefix = settings.topic_prefix
         self._name = group
@@ -137,7 +140,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             owns=lambda source, mark: self._marks.get(source) is mark,
             failed=self._on_fatal,
             # The same within the share of the partition.
-            most=lambda source, mark: self._read_partitions.room(source, mark) // _PART_OF_SHARE,
+            most=lambda source, mark: max(_LANE_MIN_OF_SHARE, self._read_partitions.room(source, mark) // _PART_OF_SHARE),
         )
         self._consumer: Any = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -44,6 +44,7 @@ from aiokafka.errors import (
     NodeNotReadyError,
     NoError,
     NotCoordinatorForGroupError,
+    RebalanceInProgressError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
@@ -68,6 +69,8 @@ async def _send_checked(coordinator: Any, request: Any) -> Any:
             coordinator.coordinator_dead()
         raise error(coordinator.group_id)
     if isinstance(request, _OF_MEMBERS) and error.retriable and error not in _OF_THE_COORDINATOR:
+        raise error(coordinator.group_id)
+    if isinstance(request, JoinGroupRequest) and error is RebalanceInProgressError:  # so says a broker before Kafka 4 that could not write
         raise error(coordinator.group_id)
     return answer
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import GroupLoadInProgressError, KafkaConnectionError, KafkaError, RequestTimedOutError
+from aiokafka.errors import GroupLoadInProgressError, KafkaConnectionError, KafkaError, RebalanceInProgressError, RequestTimedOutError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -231,8 +231,9 @@ async def test_who_reads_a_topic_does_not_make_it(tmp_path: Path, monkeypatch: p
             await reader._client.force_metadata_update()
         # The controller makes one after the other: what was asked for before is there when this is.
         await admin.create_topics([NewTopic("made", 1, 1)])
-        while "made" not in (topics := await admin.list_topics()):
-            pass
+        async with asyncio.timeout(20):
+            while "made" not in (topics := await admin.list_topics()):
+                pass
         assert "missing" not in topics
     finally:
         await reader.stop()
@@ -243,8 +244,16 @@ async def test_who_reads_a_topic_does_not_make_it(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("kind", [JoinGroupRequest, SyncGroupRequest, HeartbeatRequest])
-@pytest.mark.parametrize("error", [GroupLoadInProgressError, RequestTimedOutError])
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (JoinGroupRequest, RequestTimedOutError),
+        (JoinGroupRequest, RebalanceInProgressError),
+        (SyncGroupRequest, RequestTimedOutError),
+        (SyncGroupRequest, GroupLoadInProgressError),
+        (HeartbeatRequest, GroupLoadInProgressError),
+    ],
+)
 async def test_a_coordinator_that_needs_a_moment_ends_no_membership(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: type, error: type[KafkaError]
 ) -> None:

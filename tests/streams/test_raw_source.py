@@ -20,6 +20,8 @@ async def test_a_membership_that_ended_is_told(tmp_path: Path) -> None:
     app = create_app(Settings(home=tmp_path, kafka="127.0.0.1:1", cassandra="127.0.0.1:1", topic_prefix="t-", _env_file=None))
     app.source.check()
     routine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    app.consumer._thread._consumer = SimpleNamespace(_coordinator=None)
+    app.source.check()
     coordinator = SimpleNamespace(_coordination_task=routine, _pending_exception=None)
     app.consumer._thread._consumer = SimpleNamespace(_coordinator=coordinator)
     app.source.check()
