@@ -29,6 +29,8 @@ LANE_MIN = 8
 """But so many always: where a worker catches up with what everybody wrote meanwhile, reading that once more, conversation by conversation,
 would take longer than waiting for room."""
 _AGAIN_S = 1.0
+# Where so many are left, whose turn it is is not asked after each record that is done, but so often.
+_MANY, _LOOK_S = 64, 0.01
 
 S = TypeVar("S", bound=Hashable)
 """What names a partition."""
@@ -73,6 +75,7 @@ class LeftInLog(Generic[S]):
         self._failed = failed
         self._long: dict[tuple[S, Hashable], _Long] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._looking: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """How many conversations have something that is left in the log."""
@@ -93,13 +96,24 @@ class LeftInLog(Generic[S]):
 
     def look(self) -> None:
         """Read on where a lane has room again; to be called whenever something has left a lane."""
-        if self._long and self._reading is None and self._next() is not None:
+        if not self._long or self._reading is not None or self._looking is not None:
+            return
+        if self._next() is not None:
             self._reading = asyncio.create_task(self._read_on(), name="left in log")
+        elif len(self._long) > _MANY:
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self.look()
 
     async def stop(self) -> None:
         """Read no more, and forget what was left: it is somebody else's, or comes again."""
         reading, self._reading = self._reading, None
         self._long.clear()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         if reading is not None:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)

@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 
 import pytest
 
 from infra.kafka.record import Record
 from infra.lanes import Lanes, Watermark
-from infra.left_in_log import LANE_MAX, LeftInLog
+from infra.left_in_log import _LOOK_S, LANE_MAX, LeftInLog
 from infra.retries import AwayError
 
 
@@ -147,6 +147,31 @@ async def test_many_long_conversations_leave_room_for_the_others(count: int, tog
     assert (host.errors, len(host.left), host.mark.position) == ([], 0, len(host.log))
 
 
+async def test_looking_whose_turn_it_is_costs_little_where_many_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While 300 conversations are stuck, what is done for others does not go through all of these each time."""
+    host = Host(random.Random(9), limit=4_096, slow=b"loud")
+    for number in range(16 * 300):
+        host.take(b"loud %d" % (number % 300))
+    assert len(host.left) == 300
+    looked = 0
+    next_of_all = host.left._next
+
+    def counted() -> tuple[int, Hashable] | None:
+        nonlocal looked
+        looked += 1
+        return next_of_all()
+
+    monkeypatch.setattr(host.left, "_next", counted)
+    began = asyncio.get_running_loop().time()
+    for number in range(1_000):
+        host.take(b"quiet %d" % number)
+    await host.until(lambda: len(host.handled) == 1_000)
+    assert looked <= 2 + 2 * (asyncio.get_running_loop().time() - began) / _LOOK_S
+    host.slow_may_go.set()
+    await host.until(lambda: len(host.handled) == len(host.log))
+    assert (host.errors, len(host.left), host.mark.position) == ([], 0, len(host.log))
+
+
 @pytest.mark.parametrize("each", [3, 8, 20])
 async def test_catching_up_reads_hardly_anything_twice(each: int) -> None:
     """A worker that comes back to what a thousand conversations wrote meanwhile takes it in order, and waits for room."""
@@ -163,7 +188,7 @@ async def test_catching_up_reads_hardly_anything_twice(each: int) -> None:
 async def test_it_has_its_turn_while_others_fill_all_the_room() -> None:
     """More than there is room for comes all the time: a long conversation gets on as any other does."""
     host = Host(random.Random(6), limit=200)
-    for _ in range(1_000):
+    for _ in range(300):
         host.take(b"loud")
     quiet = 0
 
@@ -172,7 +197,7 @@ async def test_it_has_its_turn_while_others_fill_all_the_room() -> None:
         while not host.lanes.is_full:
             host.take(b"quiet %d" % quiet)
             quiet += 1
-        return host.done.issuperset(range(1_000))
+        return host.done.issuperset(range(300))
 
     await host.until(fill)
     assert host.errors == []
