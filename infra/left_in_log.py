@@ -52,7 +52,7 @@ class LeftInLog(Generic[S]):
     `lane` says in which one a record belongs, `put` puts it there. `read` yields the records of a partition from an offset up to, not
     including, another. `owns` tells whether a watermark is still that of its partition: what was left of one that is not is its next
     owner's. `failed` is told what nobody knows how to deal with. `most` says how many of a partition's
-    records one lane may hold now.
+    records one lane may hold now: two at least, for one whose handling has just ended counts still when somebody looks.
     """
 
     def __init__(
@@ -120,8 +120,7 @@ class LeftInLog(Generic[S]):
 
     def _lane_max(self, source: S, mark: Watermark) -> int:
         of_all = max(LANE_MIN, min(LANE_MAX, self._lanes.room // _PART_OF_ROOM))
-        # Two: the one whose handling has just ended counts still when somebody looks.
-        return max(2, min(of_all, self._most(source, mark)))
+        return min(of_all, self._most(source, mark))
 
     def _has_room(self, lane: Hashable) -> bool:
         # While others fill all the room this one has its turn too: the next record while it has one at most.

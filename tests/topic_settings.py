@@ -2,6 +2,7 @@
 
 import asyncio
 
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from infra.settings import Settings
@@ -21,3 +22,10 @@ async def set_topic(settings: Settings, topic: str, name: str, value: str) -> No
         while said != value:
             (described,) = client.describe_configs([ConfigResource(ResourceType.TOPIC, settings.topic_prefix + topic)]).values()
             said = (await asyncio.to_thread(described.result, _ANSWER_S))[name].value
+
+
+async def forget_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
+    """Have the log of a partition begin at an offset, as retention does."""
+    client = AdminClient({"bootstrap.servers": settings.kafka})
+    (answer,) = client.delete_records([TopicPartition(settings.topic_prefix + topic, partition, offset)]).values()
+    await asyncio.to_thread(answer.result, _ANSWER_S)

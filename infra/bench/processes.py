@@ -15,6 +15,7 @@ import psutil
 
 from infra.children import spawn, wait_exit
 from infra.errors import OttlaError
+from infra.role_figures import Figures, samples_of
 
 _READY_PAUSE_S = 0.1
 _STOP_S = 15.0
@@ -60,6 +61,11 @@ class Child:
         """Raise OttlaError with its last words if it has ended though nobody stopped it."""
         if self.is_wanted and (self.process is None or self.process.poll() is not None):
             raise OttlaError(f"{self.name} ended by itself: {self._last_words()} ({self.log} has all of it).")
+
+    async def figures(self) -> Figures:
+        """Return what it counts, as it says at /metrics."""
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            return Figures(samples_of([await answer.text()]))
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it: with a signal, and by force if that takes too long."""

@@ -66,11 +66,11 @@ async def check_roles(settings: Settings) -> list[Finding]:
 async def _role(name: str, port: int) -> list[Finding]:
     try:
         status, _ = await _get(f"http://127.0.0.1:{port}/readyz")
-        figures = (await _get(f"http://127.0.0.1:{port}/metrics"))[1] if status == HTTPStatus.OK else b""
+        if status != HTTPStatus.OK:
+            return [problem("roles", f"The role {name} is not ready: see what `ottla up` prints of it.")]
+        _, figures = await _get(f"http://127.0.0.1:{port}/metrics")
     except (aiohttp.ClientError, TimeoutError, OSError):
         return [problem("roles", f"The role {name} does not answer on port {port}: see what `ottla up` prints of it.")]
-    if status != HTTPStatus.OK:
-        return [problem("roles", f"The role {name} is not ready: see what `ottla up` prints of it.")]
     return [ok("roles", f"The role {name} is ready."), *_budgets(_figures(figures))]
 
 

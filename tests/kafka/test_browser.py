@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from infra.errors import NotFoundError
 from infra.kafka.admin import KafkaUnreachableError, create_topics
@@ -18,6 +16,7 @@ from infra.kafka.selection import Selection, Start
 from infra.settings import Settings
 from schemas.ids import key_hash
 from schemas.topics import DEAD_LETTERS, INBOUND, RAW, SENT, TENANTS
+from tests.topic_settings import forget_before
 
 ENDS, BEGINNING = Start(kind="end"), Start(kind="beginning")
 KEY = "wa:1:16505550001"
@@ -137,10 +136,7 @@ async def test_large_records_do_not_fill_the_memory(settings: Settings, producer
 async def test_what_was_deleted(settings: Settings, producer: Producer) -> None:
     """What retention took away is passed over; in compacted topics a deletion is a record without a value."""
     await write(producer, SENT.name, range(6), partitions=1)
-    gone = TopicPartition(SENT.named(settings.topic_prefix), 0, 3)
-    admin = AdminClient({"bootstrap.servers": settings.kafka})
-    (answer,) = admin.delete_records([gone]).values()
-    await asyncio.to_thread(answer.result, 15)
+    await forget_before(settings, SENT.name, 0, 3)
     for start in (BEGINNING, Start(kind="offset", number=1), Start(kind="last", number=10), Start(kind="time", number=0)):
         assert values(await read(settings, Selection(topics=(SENT,)), start)) == [3, 4, 5]
     for value in (b"{}", None):

@@ -1,14 +1,11 @@
 """infra.kafka.group_log on a real broker: what a group has to read next, and which record stands where."""
 
-import asyncio
 from collections import Counter
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from confluent_kafka import TopicPartition as Partition
-from confluent_kafka.admin import AdminClient
 
 from infra.kafka.admin import create_topics
 from infra.kafka.group_log import GroupLog
@@ -16,6 +13,7 @@ from infra.kafka.producer import Producer
 from infra.retries import AwayError
 from infra.settings import Settings
 from schemas.topics import RAW
+from tests.topic_settings import forget_before
 
 
 @pytest.mark.servers
@@ -51,9 +49,7 @@ async def test_what_is_no_more_and_what_is_not_yet(settings: Settings) -> None:
     try:
         for _ in range(3):
             await producer.send(RAW.name, key=b"key", value=b"{}", partition=5)
-        admin = AdminClient({"bootstrap.servers": settings.kafka})
-        (done,) = admin.delete_records([Partition(RAW.named(settings.topic_prefix), 5, 2)]).values()
-        await asyncio.to_thread(done.result, 15)
+        await forget_before(settings, RAW.name, 5, 2)
         assert (await log.next_to_read(RAW.name, 5), await log.first_at(RAW.name, 5, 0)) == (2, 2)
         assert await log.ends(RAW.name, (4, 5)) == {4: 0, 5: 3}
         with pytest.raises(AwayError, match="from offset 3 on"):

@@ -1,16 +1,13 @@
 """infra.kafka.log_reader: a record by where it stands, and nothing where there is none."""
 
-import asyncio
-
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from infra.kafka.admin import KafkaUnreachableError, create_topics
 from infra.kafka.log_reader import log_reader
 from infra.kafka.producer import Producer
 from infra.settings import Settings
 from schemas.topics import DEAD_LETTERS
+from tests.topic_settings import forget_before
 
 
 @pytest.mark.servers
@@ -30,10 +27,7 @@ async def test_records_are_read_by_where_they_stand(settings: Settings) -> None:
             assert (record.value == values[number], record.key, record.headers) == (True, b"k", [("name", b"value")])
         for place in ((3, 4), (2, 0), (999, 0)):
             assert await reader.read(*place) is None
-        gone = TopicPartition(DEAD_LETTERS.named(settings.topic_prefix), 3, 2)
-        admin = AdminClient({"bootstrap.servers": settings.kafka})
-        (answer,) = admin.delete_records([gone]).values()
-        await asyncio.to_thread(answer.result, 15)
+        await forget_before(settings, DEAD_LETTERS.name, 3, 2)
         assert await reader.read(3, 1) is None
         assert await reader.read(3, 2) is not None
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from confluent_kafka import Producer
-from confluent_kafka import TopicPartition as Partition
-from confluent_kafka.admin import AdminClient
 
 from infra.kafka.admin import create_topics
 from infra.kafka.consumer import LaneConsumer
@@ -23,7 +21,7 @@ from infra.retries import AwayError
 from infra.settings import Settings
 from schemas.groups import GROUPS
 from schemas.topics import DEAD_LETTERS, RAW
-from tests.topic_settings import set_topic
+from tests.topic_settings import forget_before, set_topic
 
 pytestmark = pytest.mark.servers
 
@@ -87,10 +85,7 @@ async def test_what_was_deleted_unprocessed_is_lost_and_no_lag(settings: Setting
     await create_topics(settings)
     await asyncio.to_thread(write, settings, RAW.name, 5, [int(time.time() * 1000)] * 3)
     await commit(settings, "streams", {(RAW.name, 5): 1})
-    gone = Partition(RAW.named(settings.topic_prefix), 5, 2)
-    admin = AdminClient({"bootstrap.servers": settings.kafka})
-    (done,) = admin.delete_records([gone]).values()
-    await asyncio.to_thread(done.result, 15)
+    await forget_before(settings, RAW.name, 5, 2)
     reader, questions = LagReader(settings, timeout_s=30), Questions(settings, timeout_s=30)
     place = Place(RAW.named(settings.topic_prefix), 5)
     try:

@@ -1,12 +1,9 @@
 """Scenario: what a message costs over the whole path, stage by stage, in turns with the floors."""
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-
-import aiohttp
 
 from infra.bench.figures import Bars, Figure, Result, Slice, latency_figures, middle, middle_micros, middle_rate, paired_ratio, used
 from infra.bench.floors.running import FaustFloor, ServerFloor, ToldFloor
@@ -25,7 +22,6 @@ FLOORS = {
     "batches": "driver, a row in batches of 10",
 }
 _EVENTS_A_SECOND = 500
-_ROWS = re.compile(r"^ottla_history_rows_total (\S+)$", re.MULTILINE)
 
 
 @dataclass
@@ -72,10 +68,7 @@ async def play(installation: Installation, progress: Callable[[int, int], None])
 
 async def _rows_written(installation: Installation) -> int:
     """Ask the history sink how many rows it has written so far."""
-    url = f"http://127.0.0.1:{installation.children['history-1'].port}/metrics"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        found = _ROWS.search(await answer.text())
-    return int(float(found[1])) if found else 0
+    return (await installation.children["history-1"].figures()).total("ottla_history_rows_total")
 
 
 async def _idle(installation: Installation, seconds: float) -> Mapping[str, float]:

@@ -1,7 +1,6 @@
 """Scenario: what it costs to remember eight days of ids: bytes, memory, and the time until a streams worker is ready again."""
 
 import asyncio
-import re
 import shutil
 import sys
 import time
@@ -10,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from infra.bench.disk import bytes_of
@@ -20,7 +18,6 @@ from infra.bench.installation import Installation
 from infra.errors import OttlaError
 from schemas.topics import CONVERSATIONS_CHANGELOG
 
-_RESTORED = re.compile(r"^ottla_table_restored_records_total\{[^}]*\} (\S+)$", re.MULTILINE)
 _READY_S = 3_600.0
 _STREAMS = "streams"
 
@@ -115,16 +112,10 @@ async def _start(installation: Installation) -> Start:
     await child.ready(patience_s=_READY_S)
     return Start(
         ready_s=time.perf_counter() - begun,
-        records=await _records_restored(child.port),
+        records=(await child.figures()).total("ottla_table_restored_records_total"),
         memory_mb=installation.meter.memory_mb()[_STREAMS],
         disk_bytes=bytes_of(_disk(installation).rglob("*")),
     )
-
-
-async def _records_restored(port: int) -> int:
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-        found = _RESTORED.search(await answer.text())
-    return int(float(found[1])) if found else 0
 
 
 def _disk(installation: Installation) -> Path:
