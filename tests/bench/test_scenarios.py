@@ -29,13 +29,14 @@ def whole(**micros: float) -> Slice:
 
 def turns(one: Slice) -> cost.Turns:
     """Return one turn with floors of round numbers."""
-    floors = {"echo": 100.0, "client": 200.0, "batches": 20.0, "empty": 100.0, "table": 400.0}
+    floors = {"echo": 100.0, "plain_echo": 290.0, "client": 200.0, "batches": 20.0, "empty": 100.0, "table": 400.0}
     return cost.Turns(whole=[one], rows=[5_000], floors={name: [floor(each)] for name, each in floors.items()})
 
 
 def test_cost_against_the_floors() -> None:
     figures = cost.figures(turns(whole(ingress=300, streams=800, sender=600, history=240, kafka=500, cassandra=460)))
     assert named(figures, "whole path against echo").value == pytest.approx(29.0)
+    assert named(figures, "whole path against plain echo").value == pytest.approx(10.0)
     assert named(figures, "streams against Faust with one table write").value == pytest.approx(1.5)  # less one call of the model
     assert named(figures, "sender against a bare post").value == pytest.approx(3.0)
     assert named(figures, "history against bare batches").value == pytest.approx(1.2)  # 240 for 10 rows, the floor 20 for one

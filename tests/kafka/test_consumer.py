@@ -17,11 +17,10 @@ from infra.kafka.consumer import LaneConsumer, Taken
 from infra.kafka.group_log import GroupLog
 from infra.kafka.producer import ProduceError, Producer, settle
 from infra.kafka.record import Record
-from infra.servers.kafka import KAFKA
-from infra.servers.node import start_node, stop_node
 from infra.settings import Settings
 from schemas.ids import key_hash
 from schemas.topics import INBOUND, RAW
+from tests.kafka.own_broker import own_broker
 from tests.reading import committed
 
 pytestmark = pytest.mark.servers
@@ -330,8 +329,6 @@ async def test_a_replaced_worker_cannot_claim(settings: Settings) -> None:
 @pytest.mark.timeout(120)
 async def test_stopping_without_a_broker(tmp_path: Path) -> None:
     """What cannot be committed any more does not hold up the end of the process; it is repeated by whoever has the partition next."""
-    node = await start_node(KAFKA, tmp_path, die_with_parent=True, keep_port=True)
-    own = Settings(kafka=f"127.0.0.1:{node.state.port}", home=tmp_path / "home", partitions=2, worker="one")
     started, go_on, handled = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def handle(_: Sequence[Record]) -> None:
@@ -339,23 +336,22 @@ async def test_stopping_without_a_broker(tmp_path: Path) -> None:
         await go_on.wait()
         handled.set()
 
-    member = LaneConsumer(own, group="group", topics=[RAW], handle=handle, on_fatal=fatal)
-    producer = Producer(own, client_id="test")
-    try:
-        await create_topics(own)
-        await producer.start()
-        await member.start()
-        await producer.send(RAW.name, key=b"a", value=b"1")
-        await asyncio.wait_for(started.wait(), 60)
-        assert node.child is not None
-        node.child.kill()
-        node.child.wait()
-        go_on.set()
-        await asyncio.wait_for(handled.wait(), 10)
-        await asyncio.wait_for(member.stop(), 10)
-    finally:
-        await producer.stop(timeout_s=0.1)
-        await stop_node(KAFKA, tmp_path)
+    async with own_broker(tmp_path) as broker:
+        own = Settings(kafka=broker.address, home=tmp_path / "home", partitions=2, worker="one")
+        member = LaneConsumer(own, group="group", topics=[RAW], handle=handle, on_fatal=fatal)
+        producer = Producer(own, client_id="test")
+        try:
+            await create_topics(own)
+            await producer.start()
+            await member.start()
+            await producer.send(RAW.name, key=b"a", value=b"1")
+            await asyncio.wait_for(started.wait(), 60)
+            broker.kill()
+            go_on.set()
+            await asyncio.wait_for(handled.wait(), 10)
+            await asyncio.wait_for(member.stop(), 10)
+        finally:
+            await producer.stop(timeout_s=0.1)
 
 
 async def test_a_broker_that_does_not_answer_is_an_error_in_time(settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +16,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 from infra.kafka import corrections
 from infra.kafka.admin import create_topics  # whose package corrects the client
 from infra.servers import kafka
-from infra.servers.kafka import KAFKA
-from infra.servers.node import start_node, stop_node
 from infra.settings import Settings
 from schemas.topics import RAW
+from tests.kafka.own_broker import own_broker
 
 _PARTITIONS, _COMMITS, _RESTARTS = 100, 60, 2
 _ANSWERS = 100
@@ -32,39 +30,33 @@ _REFUSED = 2
 @pytest.mark.timeout(200)
 async def test_a_broker_that_loads_its_groups_has_not_forgotten_them(tmp_path: Path) -> None:
     """Asked without a pause over kills of the broker, it says what was committed or nothing at all: never that nothing was."""
-    node = await start_node(KAFKA, tmp_path, die_with_parent=True, keep_port=True)
-    servers = f"127.0.0.1:{node.state.port}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    await admin.create_topics([NewTopic("many", _PARTITIONS, 1)])
-    member = AIOKafkaConsumer(bootstrap_servers=servers, group_id="group", enable_auto_commit=False)
-    await member.start()
-    places = [TopicPartition("many", number) for number in range(_PARTITIONS)]
-    member.assign(places)
-    try:
-        while await member.committed(places[-1]) is None:
-            with contextlib.suppress(KafkaError):  # a new topic is not known everywhere at once
+    async with own_broker(tmp_path) as broker:
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+        await admin.start()
+        await admin.create_topics([NewTopic("many", _PARTITIONS, 1)])
+        member = AIOKafkaConsumer(bootstrap_servers=broker.address, group_id="group", enable_auto_commit=False)
+        await member.start()
+        places = [TopicPartition("many", number) for number in range(_PARTITIONS)]
+        member.assign(places)
+        try:
+            while await member.committed(places[-1]) is None:
+                with contextlib.suppress(KafkaError):  # a new topic is not known everywhere at once
+                    await member.commit(dict.fromkeys(places, 42))
+            for _ in range(_COMMITS):  # enough that reading them again takes a moment
                 await member.commit(dict.fromkeys(places, 42))
-        for _ in range(_COMMITS):  # enough that reading them again takes a moment
-            await member.commit(dict.fromkeys(places, 42))
-        for _ in range(_RESTARTS):
-            assert node.child is not None
-            node.child.send_signal(signal.SIGKILL)
-            node.child.wait()
-            starting = asyncio.create_task(start_node(KAFKA, tmp_path, die_with_parent=True, keep_port=True))
-            answers: list[int | None] = []
-            while len(answers) < _ANSWERS:
-                with contextlib.suppress(KafkaError, TimeoutError):
-                    async with asyncio.timeout(5):
-                        answers.append(await member.committed(places[7]))
-            assert set(answers) == {42}
-            node = await starting
-    finally:
-        await admin.close()
-        await member.stop()
-        await stop_node(KAFKA, tmp_path)
-        if node.child is not None:
-            node.child.wait()
+            for _ in range(_RESTARTS):
+                broker.kill()
+                starting = asyncio.create_task(broker.start())
+                answers: list[int | None] = []
+                while len(answers) < _ANSWERS:
+                    with contextlib.suppress(KafkaError, TimeoutError):
+                        async with asyncio.timeout(5):
+                            answers.append(await member.committed(places[7]))
+                assert set(answers) == {42}
+                await starting
+        finally:
+            await admin.close()
+            await member.stop()
 
 
 @pytest.mark.servers
@@ -219,28 +211,24 @@ async def test_who_reads_a_topic_does_not_make_it(tmp_path: Path, monkeypatch: p
     """On a cluster that makes topics when they are asked about, a consumer that comes first makes none with the wrong partitions."""
     properties = kafka._properties
     monkeypatch.setattr(kafka, "_properties", lambda *which: properties(*which) | {"auto.create.topics.enable": "true"})
-    node = await start_node(KAFKA, tmp_path, die_with_parent=True)
-    servers = f"127.0.0.1:{node.state.port}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    reader = AIOKafkaConsumer(bootstrap_servers=servers, group_id="group")
-    await reader.start()
-    try:
-        await reader._client.set_topics(["missing"])
-        for _ in range(_ASKED):
-            await reader._client.force_metadata_update()
-        # The controller makes one after the other: what was asked for before is there when this is.
-        await admin.create_topics([NewTopic("made", 1, 1)])
-        async with asyncio.timeout(20):
-            while "made" not in (topics := await admin.list_topics()):
-                pass
-        assert "missing" not in topics
-    finally:
-        await reader.stop()
-        await admin.close()
-        await stop_node(KAFKA, tmp_path)
-        if node.child is not None:
-            node.child.wait()
+    async with own_broker(tmp_path) as broker:
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+        await admin.start()
+        reader = AIOKafkaConsumer(bootstrap_servers=broker.address, group_id="group")
+        await reader.start()
+        try:
+            await reader._client.set_topics(["missing"])
+            for _ in range(_ASKED):
+                await reader._client.force_metadata_update()
+            # The controller makes one after the other: what was asked for before is there when this is.
+            await admin.create_topics([NewTopic("made", 1, 1)])
+            async with asyncio.timeout(20):
+                while "made" not in (topics := await admin.list_topics()):
+                    pass
+            assert "missing" not in topics
+        finally:
+            await reader.stop()
+            await admin.close()
 
 
 @pytest.mark.servers

@@ -1,7 +1,6 @@
 """infra.kafka.fetch_sessions: what a broker is told again is what has changed, and nothing is missed or read twice for it."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,10 +14,9 @@ from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 from infra.kafka.admin import create_topics
 from infra.kafka.fetch_sessions import Session, SessionFetchRequest
 from infra.kafka.producer import Producer, settle
-from infra.servers.kafka import KAFKA
-from infra.servers.node import start_node, stop_node
 from infra.settings import Settings
 from schemas.topics import RAW, STATUS
+from tests.kafka.own_broker import own_broker
 
 A, B = ("a", 0), ("b", 1)
 
@@ -123,29 +121,23 @@ async def test_reading_in_sessions_misses_nothing(settings: Settings, monkeypatc
 @pytest.mark.timeout(120)
 async def test_a_session_does_not_outlive_its_broker(tmp_path: Path) -> None:
     """A broker that was killed knows no session any more: the consumer goes on with a new one."""
-    node = await start_node(KAFKA, tmp_path, die_with_parent=True, keep_port=True)
-    kafka = f"127.0.0.1:{node.state.port}"
-    own = Settings(kafka=kafka, home=tmp_path / "home", partitions=4)
-    await create_topics(own)
-    producer = Producer(own, client_id="test")
-    await producer.start()
     numbers: list[int] = []
-    try:
-        async with reader(kafka, [TopicPartition(RAW.name, number) for number in range(4)]) as consumer:
-            await settle([producer.produce(RAW.name, key=b"%d" % number, value=b"%d" % number) for number in range(20)])
-            await read(consumer, numbers, 20)
-            assert node.child is not None
-            node.child.send_signal(signal.SIGKILL)
-            node.child.wait()
-            node = await start_node(KAFKA, tmp_path, die_with_parent=True, keep_port=True)
-            await settle([producer.produce(RAW.name, key=b"%d" % number, value=b"%d" % number) for number in range(20, 40)])
-            await read(consumer, numbers, 40)
-        assert sorted(numbers) == [*range(40)]
-    finally:
-        await producer.stop()
-        await stop_node(KAFKA, tmp_path)
-        if node.child is not None:
-            node.child.wait()
+    async with own_broker(tmp_path) as broker:
+        own = Settings(kafka=broker.address, home=tmp_path / "home", partitions=4)
+        await create_topics(own)
+        producer = Producer(own, client_id="test")
+        await producer.start()
+        try:
+            async with reader(broker.address, [TopicPartition(RAW.name, number) for number in range(4)]) as consumer:
+                await settle([producer.produce(RAW.name, key=b"%d" % number, value=b"%d" % number) for number in range(20)])
+                await read(consumer, numbers, 20)
+                broker.kill()
+                await broker.start()
+                await settle([producer.produce(RAW.name, key=b"%d" % number, value=b"%d" % number) for number in range(20, 40)])
+                await read(consumer, numbers, 40)
+            assert sorted(numbers) == [*range(40)]
+        finally:
+            await producer.stop()
 
 
 def test_a_request_of_a_session_is_taken_apart_by_everything() -> None:

@@ -1,7 +1,6 @@
 """infra.kafka.producer: what is acknowledged is in the log, once and in order; what is not ends with an error in time."""
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,10 +15,9 @@ from infra.kafka import producer as producer_module
 from infra.kafka.admin import create_topics
 from infra.kafka.brokers import Answer, Brokers
 from infra.kafka.producer import ProduceError, Producer, settle
-from infra.servers.kafka import KAFKA
-from infra.servers.node import start_node, stop_node
 from infra.settings import Settings
 from schemas.topics import RAW, RECORD_BYTES_MAX, STATUS
+from tests.kafka.own_broker import own_broker
 from tests.reading import records
 from tests.topic_settings import set_topic
 
@@ -298,25 +296,20 @@ async def test_nobody_waits_any_more(settings: Settings) -> None:
 @pytest.mark.parametrize("fault", ["killed", "paused"])
 async def test_a_broker_that_goes_and_comes_back(tmp_path: Path, fault: str) -> None:
     """Records that wait meanwhile are written once, in order, when it is back; those whose time was over never behind their successors."""
-    node = await start_node(KAFKA, tmp_path, die_with_parent=True, keep_port=True)
-    own = Settings(kafka=f"127.0.0.1:{node.state.port}", home=tmp_path / "home", partitions=2)
-    taken: list[asyncio.Future[int]] = []
-    try:
+    async with own_broker(tmp_path) as broker:
+        own = Settings(kafka=broker.address, home=tmp_path / "home", partitions=2)
         async with running(own, delivery_timeout_s=2.0) as impatient, running(own, delivery_timeout_s=60.0) as patient:
             for producer in (impatient, patient):
                 await producer.send(RAW.name, key=b"impatient" if producer is impatient else KEY, value=b"0")
-            child = node.child
-            assert child is not None
-            child.send_signal(signal.SIGSTOP if fault == "paused" else signal.SIGKILL)
+            (broker.pause if fault == "paused" else broker.kill)()
             taken = [patient.produce(RAW.name, key=KEY, value=b"%d" % number) for number in range(1, 100)]
             with pytest.raises(ProduceError, match="not acknowledged within 2 s"):
                 await impatient.send(RAW.name, key=b"impatient", value=b"1")
             taken += [patient.produce(RAW.name, key=KEY, value=b"%d" % number) for number in range(100, 200)]
             if fault == "paused":
-                child.send_signal(signal.SIGCONT)
+                broker.go_on()
             else:
-                child.wait()
-                node = await start_node(KAFKA, tmp_path, die_with_parent=True, keep_port=True)
+                await broker.start()
             await asyncio.wait_for(settle(taken), 60)
             async with asyncio.timeout(60):
                 while True:
@@ -331,24 +324,17 @@ async def test_a_broker_that_goes_and_comes_back(tmp_path: Path, fault: str) -> 
         assert seen == sorted(seen)
         # 2 was tried until it was acknowledged, each time as a new record.
         assert (seen.count(0), seen.count(1) <= 1, seen.count(2) >= 1) == (1, True, True)
-    finally:
-        await stop_node(KAFKA, tmp_path)
-        if node.child is not None:
-            node.child.wait()
 
 
 async def test_stopping_before_a_broker_that_is_paused(tmp_path: Path) -> None:
     """Whoever waits is told, at once when the time for sending is over, however long the connections take."""
-    node = await start_node(KAFKA, tmp_path, die_with_parent=True)
-    own = Settings(kafka=f"127.0.0.1:{node.state.port}", home=tmp_path / "home", partitions=2)
-    await create_topics(own)
-    producer = Producer(own, client_id="test")
-    await producer.start()
-    await producer.send(RAW.name, key=KEY, value=b"0")
-    child = node.child
-    assert child is not None
-    child.send_signal(signal.SIGSTOP)
-    try:
+    async with own_broker(tmp_path) as broker:
+        own = Settings(kafka=broker.address, home=tmp_path / "home", partitions=2)
+        await create_topics(own)
+        producer = Producer(own, client_id="test")
+        await producer.start()
+        await producer.send(RAW.name, key=KEY, value=b"0")
+        broker.pause()
         # More than the sockets take, so that some of it never leaves us.
         futures = [producer.produce(RAW.name, key=b"%d" % number, value=bytes(5_000_000)) for number in range(8)]
         await asyncio.wait(futures, timeout=0.5)
@@ -357,10 +343,6 @@ async def test_stopping_before_a_broker_that_is_paused(tmp_path: Path) -> None:
         assert {str(outcome) for outcome in outcomes} == {"the producer was stopped"}
         await asyncio.wait_for(stopping, 5)
         await producer.stop()
-    finally:
-        child.send_signal(signal.SIGCONT)
-        await stop_node(KAFKA, tmp_path)
-        child.wait()
 
 
 async def test_a_broker_that_does_not_know_itself_yet(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ ABOUT = (
 )
 FLOORS = {
     "echo": "bare Starlette POST echo",
+    "plain_echo": "the same over asyncio and h11",
     "empty": "Faust, empty agent",
     "table": "Faust, one table write",
     "client": "aiohttp, one POST",
@@ -44,6 +45,7 @@ async def play(installation: Installation, progress: Callable[[int, int], None])
         nobody = await stack.enter_async_context(SimulatedPlatform())
         floors: dict[str, ServerFloor | ToldFloor] = {
             "echo": await stack.enter_async_context(ServerFloor("echo", installation)),
+            "plain_echo": await stack.enter_async_context(ServerFloor("plain_echo", installation)),
             "client": await stack.enter_async_context(ToldFloor("client", (f"{nobody.api_url}/1/messages",), installation)),
             "batches": await stack.enter_async_context(ToldFloor("batches", (), installation)),
         }
@@ -121,6 +123,12 @@ def _against_floors(turns: Turns) -> list[Figure]:
             + ("" if _is_whole(whole) else "; broker and database were NOT counted: they are not this run's own"),
             must=30.0 if _is_whole(whole) else None,
             goal=20.0,
+        ),
+        Figure(
+            name="whole path against plain echo",
+            value=paired_ratio([each.micros() for each in whole], floors["plain_echo"]),
+            unit="times",
+            how="the same, divided by that echo as uvicorn serves it by itself: without the uvloop and httptools that the ingress has too",
         ),
         Figure(
             name="streams against Faust with one table write",
