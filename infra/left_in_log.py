@@ -8,6 +8,7 @@ are read from there, until the conversation has caught up. Its order stays: whil
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -26,8 +27,8 @@ _PART_OF_ROOM = 32
 """And no more than this part of the room that is left: the more conversations are long at once, the less each has, and others have some.
 Dynamic thresholds: A. K. Choudhury, E. L. Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches (1998)."""
 LANE_MIN = 8
-"""But so many always: where a worker catches up with what everybody wrote meanwhile, reading that once more, conversation by conversation,
-would take longer than waiting for room."""
+"""But so many always: where a worker catches up with what everybody wrote meanwhile, reading that once more would take longer than waiting
+for room."""
 _AGAIN_S = 1.0
 # Where so many are left, whose turn it is is not asked after each record that is done, but so often.
 _MANY, _LOOK_S = 64, 0.01
@@ -126,21 +127,23 @@ class LeftInLog(Generic[S]):
         # While others fill all the room this one has its turn too: the next record while it has one at most.
         return not self._lanes.is_full or self._lanes.inside(lane) <= 1
 
-    def _next(self) -> tuple[S, Hashable] | None:
-        """Return whose turn it is: of those whose lane is half empty, the one that has waited longest for it."""
+    def _next(self) -> tuple[S, Watermark] | None:
+        """Return whose turn it is: the partition of the conversation that has waited longest of those whose lane is half empty."""
         for (source, lane), known in list(self._long.items()):
             if not self._owns(source, known.mark):
                 del self._long[source, lane]
-            elif self._lanes.inside(lane) <= self._lane_max(source, known.mark) // 2 and self._has_room(lane):
-                return source, lane
+            elif self._wants(source, lane, known.mark):
+                return source, known.mark
         return None
+
+    def _wants(self, source: S, lane: Hashable, mark: Watermark) -> bool:
+        return self._lanes.inside(lane) <= self._lane_max(source, mark) // 2 and self._has_room(lane)
 
     async def _read_on(self) -> None:
         try:
             while (found := self._next()) is not None:
-                known = self._long[found] = self._long.pop(found)
                 try:
-                    await self._fill(*found, known)
+                    await self._fill(*found)
                 except (AwayError, OttlaError, KafkaError) as error:
                     log.warning("what is left in the log cannot be read yet", error=str(error))
                     await asyncio.sleep(_AGAIN_S)
@@ -150,34 +153,88 @@ class LeftInLog(Generic[S]):
             if self._reading is asyncio.current_task():
                 self._reading = None
 
-    async def _fill(self, source: S, lane: Hashable, known: _Long) -> None:
-        """Take what comes next of a conversation until its lane is full or all was read that had been left when it began."""
-        mark, end = known.mark, known.newest + 1
-        start = mark.held(lane)
-        if start is None:
-            raise RuntimeError(f"nothing says where a conversation of {source} goes on")
-        async with aclosing(self._read(source, start, end)) as batches:
-            async for records in batches:
-                if not self._owns(source, mark) or self._is_full_after(source, lane, mark, records):
-                    return
-        if not self._owns(source, mark):
-            return
-        if known.newest + 1 == end:
-            mark.release(lane)
-            del self._long[source, lane]
-        else:
-            mark.hold(lane, end)
+    async def _fill(self, source: S, mark: Watermark) -> None:
+        """Go through what is left of a partition once, from where the first lane goes on that wants records, until those it met are full.
 
-    def _is_full_after(self, source: S, lane: Hashable, mark: Watermark, records: Sequence[Record]) -> bool:
-        """Put what belongs to a lane into it, and hold the place behind; tell whether it became full before the last one."""
+        All that had been left when it began is read at most. Who goes on further above has a run that begins there.
+        """
+        run = self._begin_run(source, mark)
+        async with aclosing(self._read(source, run.start, run.end)) as batches:
+            async for records in batches:
+                if not self._owns(source, mark) or self._is_enough(run, records):
+                    return
+        if self._owns(source, mark):
+            self._passed(run, run.end)
+
+    def _begin_run(self, source: S, mark: Watermark) -> "_Run[S]":
+        places: dict[Hashable, int] = {}
+        for (each, lane), known in self._long.items():
+            if each == source and known.mark is mark:
+                if (offset := mark.held(lane)) is None:
+                    raise RuntimeError(f"nothing says where a conversation of {source} goes on")
+                places[lane] = offset
+        wanting = {lane for lane in places if self._wants(source, lane, mark)}
+        for lane in wanting:  # others have their turn next
+            self._long[source, lane] = self._long.pop((source, lane))
+        start = min(places[lane] for lane in wanting)
+        # Of one that stands further back not the next records would come.
+        taken_up_to = {lane: offset for lane, offset in places.items() if offset >= start}
+        end = max(self._long[source, lane].newest for lane in taken_up_to) + 1
+        return _Run(source=source, mark=mark, start=start, end=end, wanting=wanting, taken_up_to=taken_up_to)
+
+    def _is_enough(self, run: "_Run[S]", records: Sequence[Record]) -> bool:
+        """Put records into their lanes, and hold the places behind; tell whether no lane wants more of what follows."""
+        source, mark, taken_up_to = run.source, run.mark, run.taken_up_to
         for record in records:
-            if self._lane(record) != lane:
+            lane = self._lane(record)
+            if record.offset < taken_up_to.get(lane, record.offset + 1):
                 continue
             if self._lanes.inside(lane) >= self._lane_max(source, mark) or not self._has_room(lane):
+                # From here on nothing more of it is taken in this run: the next one begins with this record.
                 mark.hold(lane, record.offset)
-                return True
+                del taken_up_to[lane]
+                run.wanting.discard(lane)
+                if run.has_filled_all_it_met(record.offset):
+                    self._passed(run, record.offset)
+                    return True
+                continue
             mark.begin_late(record.offset)
             self._put(source, mark, record)
-        if records:
-            mark.hold(lane, records[-1].offset + 1)
-        return False
+        if not records:
+            return False
+        position = records[-1].offset + 1
+        self._passed(run, position)
+        return run.has_filled_all_it_met(position)
+
+    def _passed(self, run: "_Run[S]", position: int) -> None:
+        """Hold the places at `position`, but for those of whom nothing is left there: what comes of them goes into their lanes again."""
+        for lane in [lane for lane in run.taken_up_to if self._long[run.source, lane].newest < position]:
+            run.mark.release(lane)
+            del run.taken_up_to[lane], self._long[run.source, lane]
+            run.wanting.discard(lane)
+        run.hold(position)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run(Generic[S]):
+    """One way through what is left of a partition, from offset `start` up to, not including, `end`."""
+
+    source: S
+    mark: Watermark
+    start: int
+    end: int
+    wanting: set[Hashable]
+    """Lanes that were half empty when it began, and are not full yet."""
+    taken_up_to: dict[Hashable, int]
+    """Lanes into which records are put, with the offset up to which nothing of theirs is left."""
+
+    def hold(self, offset: int) -> None:
+        """Hold the places of all lanes into which records are still put: of these nothing below `offset` is left."""
+        for lane, taken in self.taken_up_to.items():
+            if offset > taken:
+                self.taken_up_to[lane] = offset
+                self.mark.hold(lane, offset)
+
+    def has_filled_all_it_met(self, offset: int) -> bool:
+        """Tell whether no lane wants records that begins at or below `offset`."""
+        return all(self.taken_up_to[lane] > offset for lane in self.wanting)

@@ -32,7 +32,9 @@ class Host:
         self.handled: list[int] = []
         self.errors: list[BaseException] = []
         self.most = 0
+        self.away = 0.05
         self.reads = 0
+        self.records_read = 0
         self.is_owned = True
         self.lanes: Lanes[Record] = Lanes(self._handle, limit=limit, on_fatal=self.errors.append, place=lambda each: (0, each.offset))
         self.left: LeftInLog[int] = LeftInLog(
@@ -64,10 +66,12 @@ class Host:
         self.reads += 1
         while start < end:
             await asyncio.sleep(0)
-            if self.chance.random() < 0.05:
+            if self.chance.random() < self.away:
                 raise AwayError("no answer")
             size = self.chance.randrange(1, 200)
-            yield self.log[start : min(end, start + size)]
+            records = self.log[start : min(end, start + size)]
+            self.records_read += len(records)
+            yield records
             start += size
 
     def take(self, key: bytes) -> None:
@@ -183,6 +187,80 @@ async def test_catching_up_reads_hardly_anything_twice(each: int) -> None:
     await host.until(lambda: len(host.handled) == len(host.log))
     assert (host.errors, host.mark.position) == ([], len(host.log))
     assert host.reads <= len(host.log) // 100, host.reads
+
+
+@pytest.mark.parametrize(("count", "each"), [(60, 100), (250, 40), (400, 20)])
+async def test_going_through_the_log_once_serves_all_that_are_long(count: int, each: int) -> None:
+    """Where hundreds wrote much while nobody answered, reading on passes over their records a few times, not once for each of them."""
+    host = Host(random.Random(10), limit=4_096, slow=b"loud")
+    for number in range(count * each):
+        host.take(b"loud %d" % (number % count))
+    host.slow_may_go.set()
+    await host.until(lambda: len(host.handled) == len(host.log))
+    assert (host.errors, len(host.left), host.mark.position) == ([], 0, len(host.log))
+    assert host.records_read <= 4 * len(host.log), host.records_read / len(host.log)
+
+
+@pytest.mark.parametrize("count", [3, 6])
+async def test_places_far_apart_are_served_each_on_its_own(count: int) -> None:
+    """Nobody waits, and nothing is read, for what lies between the places of conversations that are long at different times."""
+    host = Host(random.Random(11), limit=4_096, slow=b"loud")
+    for number in range(count):
+        for _ in range(1_000):
+            host.take(b"loud %d" % number)
+        for quiet in range(10_000):
+            host.take(b"quiet %d" % quiet)
+            if quiet % 500 == 0:
+                await host.until(lambda: len(host.lanes) < 2_000)
+    host.slow_may_go.set()
+    await host.until(lambda: len(host.handled) == len(host.log))
+    assert (host.errors, len(host.left), host.mark.position) == ([], 0, len(host.log))
+    assert host.records_read <= len(host.log) // 2, host.records_read / len(host.log)
+
+
+async def test_who_has_caught_up_lets_the_run_end() -> None:
+    """The last few records of one conversation are no reason to go on to the end of another one that is stuck."""
+    host = Host(random.Random(12), limit=4_096, slow=b"loud")
+    go = host.slow_may_go
+    for _ in range(LANE_MAX + 40):
+        host.take(b"loud")
+    for number in range(20_000):
+        host.take(b"loud stuck" if number % 50 == 0 else b"quiet %d" % number)
+        if number % 500 == 0:
+            await host.until(lambda: len(host.lanes) < 2_000)
+    assert len(host.left) == 2
+    host.slow = b"loud stuck"
+    go.set()
+    host.slow_may_go = asyncio.Event()
+    await host.until(lambda: len(host.left) == 1)
+    assert host.records_read <= 1_000
+    host.slow_may_go.set()
+    await host.until(lambda: len(host.handled) == len(host.log))
+    assert (host.errors, len(host.left), host.mark.position) == ([], 0, len(host.log))
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_the_position_never_goes_back(seed: int) -> None:
+    """Over a log that is away again and again, and conversations that are answered now and then: what may be committed only grows."""
+    host = Host(random.Random(seed), slow=b"loud")
+    chance = host.chance
+    host.away = 0.3
+    lowest = 0
+    for number in range(6_000):
+        host.take(b"loud %d" % chance.randrange(3) if chance.random() < 0.4 else b"quiet %d" % number)
+        if chance.random() < 0.02:
+            host.slow = b"loud %d" % chance.randrange(3)
+            host.slow_may_go.set()
+            host.slow_may_go = asyncio.Event()
+        if chance.random() < 0.05:
+            await asyncio.sleep(0)
+        assert (host.mark.position or 0) >= lowest
+        lowest = host.mark.position or 0
+    host.slow = b""
+    host.slow_may_go.set()
+    host.away = 0.05
+    await host.until(lambda: len(host.handled) == len(host.log))
+    assert (host.errors, sorted(host.handled)) == ([], [*range(len(host.log))])
 
 
 async def test_it_has_its_turn_while_others_fill_all_the_room() -> None:
