@@ -29,7 +29,8 @@ Changed = Callable[[str, str], None]
 
 E = TypeVar("E", Tenant, Account, Agent)
 
-_POLL_MS = 500
+# The broker answers at once when something comes. Only what changes meanwhile (a leader, say) has to wait for the end of a fetch.
+_POLL_MS = 2_000
 _RETRY_S = 1.0
 _FETCH_BYTES_MAX = 2 << 20
 _KEY_PARTS = 3
@@ -66,6 +67,7 @@ class ConfigTables:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=_FETCH_BYTES_MAX,
+            fetch_max_wait_ms=_POLL_MS,
             client_id="config-tables",
         )
         try:

@@ -8,12 +8,14 @@ rebalance can hang on it. What Faust concludes about offsets is not used (infra/
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
-import uvloop
+from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
+from mode import Service
 
 from streams.faust_host import Fetched
 
@@ -39,8 +41,8 @@ class RawConsumer(Consumer):  # type: ignore[misc]  # Faust's types are not foll
         self._commit_of = commit
         super().__init__(transport, **options)
 
-    def _new_consumer_thread(self) -> "_Thread":
-        return _Thread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
+    def _new_consumer_thread(self) -> "_InOurLoop":
+        return _InOurLoop(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch and hand on until Faust stops its fetcher, as it does for each rebalance and at the end."""
@@ -52,6 +54,8 @@ class RawConsumer(Consumer):  # type: ignore[misc]  # Faust's types are not foll
                 raise
 
     async def _hand_on(self) -> None:
+        # Neither what aiokafka has already nor lanes with room make anybody wait: the loop belongs to others too.
+        await asyncio.sleep(0)
         fetched, _ = await self._wait_next_records(_FETCH_S)
         if self.should_stop or not fetched:
             return
@@ -75,53 +79,60 @@ class RawConsumer(Consumer):  # type: ignore[misc]  # Faust's types are not foll
     async def _write(self, offsets: Mapping[int, int]) -> bool:
         assigned = self.assignment()
         mine = {place: offset for number, offset in offsets.items() if (place := TP(self._raw_topic, number)) in assigned}
-        return bool(mine) and bool(await self._commit(mine))
+        # After a crash it ends before the application does.
+        with suppress(ConsumerStoppedError):
+            return bool(mine) and bool(await self._commit(mine))
+        return False
 
     async def verify_all_partitions_active(self) -> None:
         """Look for nothing: the host compares what it was given with the ends of the log, and Faust would look at its own streams."""
 
 
-class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]  # as above
-    """Its thread, which is asked for records without its queue of methods: that starts four tasks for each question."""
+class _InOurLoop(AIOKafkaConsumerThread):  # type: ignore[misc]  # as above
+    """What Faust runs in a thread of its own, run in the loop of everybody else: handing records over costs more than fetching them."""
 
     logger = logging.getLogger("faust.consumer")
 
     def __init__(self, consumer: RawConsumer, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._close_thread_loop_on_stop = True  # the loop is nobody else's
+        self.Worker = _Task
 
     async def getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
         consumer = self._ensure_consumer()
-        ours, theirs = asyncio.get_running_loop(), self.thread_loop
-        answer: asyncio.Future[Any] = ours.create_future()
-        fetching: asyncio.Task[Any] | None = None
+        return await self._fetch_records(consumer, active_partitions, timeout=timeout, max_records=consumer._max_poll_records)  # noqa: SLF001
 
-        def begin() -> None:
-            nonlocal fetching
-            records = self._fetch_records(consumer, active_partitions, timeout=timeout, max_records=consumer._max_poll_records)  # noqa: SLF001
-            fetching = theirs.create_task(records)
-            fetching.add_done_callback(lambda done: ours.call_soon_threadsafe(_answer, answer, done))
+    async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of its own; ConsumerStoppedError once it has ended: nobody answers any more, and who stops must not wait."""
+        if self.should_stop or self.method_queue.should_stop:
+            raise ConsumerStoppedError
+        return await super().call_thread(fun, *args, **kwargs)
 
-        def end() -> None:
-            if fetching is not None:
-                fetching.cancel()
+    async def _gather_remaining_tasks(self) -> None:
+        """End none of the tasks of the loop: they are not all its own."""
 
-        theirs.call_soon_threadsafe(begin)
+    async def _keepalive2(self) -> None:
+        """Wake no thread."""
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _thread_keepalive(self) -> None:
+        """Nor this one."""
+
+
+class _Task:
+    """Takes the place of mode's thread: a task that runs the service."""
+
+    def __init__(self, service: _InOurLoop) -> None:
+        self._service = service
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._serve(), name="consumer")
+
+    def stop(self) -> None:
+        """Wait for nothing: whoever stops the service has waited until it was shut down."""
+
+    async def _serve(self) -> None:
         try:
-            return await answer
-        except asyncio.CancelledError:
-            theirs.call_soon_threadsafe(end)
-            raise
-
-
-def _answer(answer: asyncio.Future[Any], fetching: asyncio.Task[Any]) -> None:
-    """Hand over what a fetch brought, in the loop of whoever asked, who may be gone."""
-    error = None if fetching.cancelled() else fetching.exception()
-    if answer.done():
-        return
-    if fetching.cancelled():
-        answer.cancel()
-    elif error is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(fetching.result())
+            await self._service._serve()  # noqa: SLF001  # as a thread does
+        except Exception:  # noqa: BLE001  # who started it was told, and so was the application
+            self._service.set_shutdown()

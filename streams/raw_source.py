@@ -31,7 +31,6 @@ class RawSource:
 
     async def go_back(self, partition: int, offset: int) -> None:
         """Have the records from `offset` on delivered again."""
-        # Its `seek` would reach into the consumer's thread from ours.
         await self._consumer().seek_wait({TP(self.topic, partition): offset})
 
     async def ends(self, partitions: Collection[int]) -> dict[int, int]:

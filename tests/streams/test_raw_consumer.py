@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ async def test_a_record_that_goes_past_the_host_ends_the_agent(app: StreamsApp) 
 
 
 class Client:
-    """aiokafka's consumer, as far as Faust's thread runs it: each fetch brings one record."""
+    """aiokafka's consumer, as far as Faust's consumer runs it: each fetch brings one record."""
 
     def __init__(self) -> None:
         self._closed = False
@@ -155,6 +156,13 @@ class Client:
     async def stop(self) -> None:
         self._closed = True
 
+    def assignment(self) -> set[TP]:
+        return {_RAW}
+
+    async def commit(self, _: Mapping[TP, Any]) -> None:
+        if self.error is not None:
+            raise self.error
+
     def fetch_context(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
@@ -170,28 +178,107 @@ class Client:
 
 @pytest.fixture
 async def client(app: StreamsApp) -> AsyncIterator[Client]:
-    """Run the consumer's thread over such a client."""
-    client, thread = Client(), app.consumer._thread
-    thread._create_consumer = lambda **_: client
-    await thread.start()
+    """Run the consumer over such a client."""
+    client, consumer = Client(), app.consumer._thread
+    consumer._create_consumer = lambda **_: client
+    await consumer.start()
     yield client
-    await thread.stop()
+    await consumer.stop()
     assert client._closed
 
 
-async def test_records_are_fetched_in_the_consumers_thread(app: StreamsApp, client: Client) -> None:
-    """The client's loop stays its own; what it fetched comes back to ours."""
+async def test_records_are_fetched_in_our_loop(app: StreamsApp, client: Client) -> None:
+    """There is no second thread that every fetch would have to be handed over from."""
+    threads = threading.active_count()
     assert await app.consumer._getmany({_RAW}, 1.0) == {_RAW: ["record"]}
-    assert len(set(client.loops)) == 1
-    assert client.loops[0] is not asyncio.get_running_loop()
+    assert set(client.loops) == {asyncio.get_running_loop()}
+    assert threading.active_count() == threads
+
+
+async def test_ending_the_consumer_ends_nothing_else(app: StreamsApp) -> None:
+    """What Faust sweeps up in its thread's loop as it ends would here be everybody's; only the consumer's own tasks end."""
+    client, consumer = Client(), app.consumer._thread
+    consumer._create_consumer = lambda **_: client
+    others = asyncio.create_task(asyncio.Event().wait())
+    before = asyncio.all_tasks()
+    await consumer.start()
+    assert asyncio.all_tasks() - before
+    await consumer.stop()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    others.cancel()
+
+
+@pytest.mark.parametrize("error", [KafkaError("no"), OSError("no")])
+async def test_a_client_that_cannot_start_is_told_of(app: StreamsApp, error: Exception) -> None:
+    """Who starts it learns why, and it can be stopped."""
+    consumer = app.consumer._thread
+
+    class Broken(Client):
+        async def start(self) -> None:
+            raise error
+
+    consumer._create_consumer = lambda **_: Broken()
+    with pytest.raises(type(error), match="no"):
+        await consumer.start()
+    await asyncio.wait_for(consumer.stop(), 5)
+
+
+async def test_a_client_that_cannot_stop_holds_nothing_up(app: StreamsApp) -> None:
+    """A client that fails as it ends is no reason for the application to wait a minute for it."""
+    consumer = app.consumer._thread
+
+    class Broken(Client):
+        async def stop(self) -> None:
+            raise OSError("no")
+
+    consumer._create_consumer = lambda **_: Broken()
+    await consumer.start()
+    await asyncio.wait_for(consumer.stop(), 5)
+
+
+@pytest.mark.parametrize("why", ["crash", "commit"])
+async def test_after_a_crash_the_application_ends(app: StreamsApp, client: Client, why: str) -> None:
+    """What crashed it ends the consumer too, by itself and first: what could not be committed any more holds nothing up."""
+
+    async def commit(write: Write) -> bool:
+        return await write({3: 5})
+
+    app.consumer._commit_of = commit
+    app.add_dependency(app.consumer)
+    if why == "crash":
+        await app.crash(RuntimeError("no"))
+    else:
+        client.error = KafkaError("no")
+        assert not await app.consumer.commit()
+        assert app.crashed
+    await app.wait_until_stopped()
+    await asyncio.wait_for(app.stop(), 10)
+
+
+async def test_others_have_their_turn_between_two_fetches(app: StreamsApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with much in its buffer and a host that takes it all at once: heartbeats and handlers run all the same."""
+    _seen_by_host(app)
+    fetcher, turns = Fetcher(100), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(app.consumer, "_wait_next_records", fetcher.fetch)
+    running = asyncio.create_task(other())
+    await app.consumer._drain_messages(fetcher)
+    running.cancel()
+    assert turns >= 100
 
 
 async def test_a_fetch_that_nobody_waits_for_ends(app: StreamsApp, client: Client) -> None:
-    """A fetch that is cancelled, as when Faust stops its fetcher, ends in the thread as well; the next one brings records."""
+    """A fetch that is cancelled, as when Faust stops its fetcher, ends; the next one brings records."""
     client.gate = asyncio.Event()
     fetching = asyncio.create_task(app.consumer._getmany({_RAW}, 1.0))
-    while len(client.loops) < 2:  # noqa: ASYNC110  # another thread's loop tells nobody here
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
     fetching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fetching
