@@ -35,6 +35,9 @@ def _properties(folder: Path, state: ServerState) -> dict[str, str | int]:
         "share.coordinator.state.topic.min.isr": 1,
         # The defaults of 50 partitions each are memory and files for nothing on one node.
         "offsets.topic.num.partitions": 8,
+        # What a coordinator has to read before it answers; by default nothing is compacted away before 100 MiB are full, and Kafka 4.1.1
+        # does not get over an election that comes while it still reads (infra/decisions/0007-claims.md).
+        "offsets.topic.segment.bytes": 1024 * 1024,
         "transaction.state.log.num.partitions": 8,
         "share.coordinator.state.topic.num.partitions": 1,
         "message.max.bytes": _LARGEST_BATCH_BYTES,

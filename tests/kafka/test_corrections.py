@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupLoadInProgressError, KafkaConnectionError, KafkaError, RebalanceInProgressError, RequestTimedOutError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.structs import OffsetAndMetadata
 
 from infra.kafka import corrections
 from infra.kafka.admin import create_topics  # whose package corrects the client
@@ -57,6 +58,35 @@ async def test_a_broker_that_loads_its_groups_has_not_forgotten_them(tmp_path: P
         finally:
             await admin.close()
             await member.stop()
+
+
+def segments(folder: Path) -> list[int]:
+    """Return how many bytes each segment of [__consumer_offsets] has."""
+    return [size for each in folder.glob("kafka/data/__consumer_offsets-*/*.log") if (size := each.stat().st_size)]
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(100)
+async def test_what_a_coordinator_reads_is_compacted_early(tmp_path: Path) -> None:
+    """Only full segments are compacted: those of committed offsets are small, so that a broker that comes back reads little."""
+    async with own_broker(tmp_path) as broker:
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+        await admin.start()
+        await admin.create_topics([NewTopic("many", _PARTITIONS, 1)])
+        await admin.close()
+        member = AIOKafkaConsumer(bootstrap_servers=broker.address, group_id="group", enable_auto_commit=False)
+        await member.start()
+        places = [TopicPartition("many", number) for number in range(_PARTITIONS)]
+        member.assign(places)
+        try:
+            for _ in range(5 * _COMMITS):
+                with contextlib.suppress(KafkaError):  # a new topic is not known everywhere at once
+                    await member.commit(dict.fromkeys(places, OffsetAndMetadata(42, "as long as that of a few claims")))
+        finally:
+            await member.stop()
+        sizes = segments(tmp_path)
+    assert sum(sizes) > 2 << 20
+    assert max(sizes) <= 1 << 20
 
 
 @pytest.mark.servers

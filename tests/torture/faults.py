@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from confluent_kafka import KafkaError, KafkaException
+
 from infra.simulator.faults import Fault as Simulated
 from infra.simulator.faults import Faults
 from schemas.groups import SESSION_S
@@ -128,7 +130,19 @@ class Ground:
         return await self.recovery.progressed(affected, begun_at=begun_at, timeout_s=_GIVEN_UP_S)
 
     async def affected(self, worker: Worker) -> dict[str, set[int]]:
-        """Return the partitions that a worker owns now, by group."""
+        """Return the partitions that a worker owns now, by group.
+
+        A broker that runs and will not coordinate a group any more is killed and started again, as `infra/monitoring/OPERATING.md` has it.
+        """
+        try:
+            return await self.recovery.affected(worker.groups, [worker.name])
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_COORDINATOR:
+                raise
+        kafka = self.cluster.kafka
+        with self.told("kafka stuck", "kafka"):
+            await kafka.end(signal.SIGKILL, patience_s=_ENDED_S)
+            await kafka.running()
         return await self.recovery.affected(worker.groups, [worker.name])
 
     def everything(self, groups: Iterable[str]) -> dict[str, set[int]]:
