@@ -113,6 +113,10 @@ class Ledger:
         """Tell whether a former owner claimed this record and left no outcome: it may have been sent."""
         return (record.topic, record.partition, record.offset) in self._claimed
 
+    def may_have_left(self, record: Record, send: str) -> bool:
+        """Tell whether this send may have been made already: its record was claimed, or a status told of it, whoever has claimed it."""
+        return self.was_claimed(record) or self.partition(record.partition).platform_id(send) is not None
+
     def note_outcome(self, record: Record, send: str, *, offset: int, time_ms: int) -> None:
         """Remember that this record's send has its outcome, in the record of [sent] at `offset`."""
         self.partition(record.partition).note_outcome(send, offset=offset, time_ms=time_ms)

@@ -170,13 +170,14 @@ class OutboundToPlatform:
     async def _handle_outbound(self, record: Record) -> None:
         outbound = decode(record.value, OutboundEvent)
         if self._ledger.has_plans(record) and not self._ledger.has_outcome(record.partition, outbound.id):
-            await self._plan(record, outbound, _MustWaitError())
+            # It may have been sent by an owner that knew of no plans: those that were done come again where partitions are taken.
+            await self._plan(record, outbound, _MustWaitError(self._left(record, outbound), self._unknown_wait_s(outbound)))
             return
         async with self._ledger.alone_with(outbound.id):
             if await self._has_outcome(record, outbound):
                 return
             try:
-                await self._send(record, outbound, _LEFT_CLAIMED if self._ledger.was_claimed(record) else None, may_plan=True)
+                await self._send(record, outbound, self._left(record, outbound), may_plan=True)
             except _MustWaitError as wait:
                 await self._plan(record, outbound, wait)
 
@@ -185,14 +186,16 @@ class OutboundToPlatform:
         outbound = planned.send
         async with self._ledger.alone_with(outbound.id):
             if not await self._has_outcome(record, outbound):
-                unknown, wait_s = None, None
-                if self._ledger.was_claimed(record):
-                    unknown = _LEFT_CLAIMED
-                elif planned.state == Outcome.UNKNOWN.value:
+                unknown, wait_s = self._left(record, outbound), None
+                if planned.state == Outcome.UNKNOWN.value and not self._ledger.was_claimed(record):
                     answer = Answer(outcome=Outcome.UNKNOWN, error=planned.error)
                     unknown, wait_s = Attempted(answer=answer, http_status=planned.http_status, tries=planned.attempts), planned.wait_s
                 await self._send(record, outbound, unknown, wait_s=wait_s, may_plan=False)
         self._ledger.note_plan_ended(record)
+
+    def _left(self, record: Record, outbound: OutboundEvent) -> Attempted | None:
+        """Return what is known of a send that may have been made already: an unknown one; None if it was certainly not."""
+        return _LEFT_CLAIMED if self._ledger.may_have_left(record, outbound.id) else None
 
     async def _has_outcome(self, record: Record, outbound: OutboundEvent) -> bool:
         """Tell whether the send had its outcome before: then nothing is left to do."""
@@ -262,9 +265,8 @@ class OutboundToPlatform:
     ) -> Attempted:
         """Wait for a status that tells what the answer did not; then park it, or send it once more if that is the policy."""
         point("sender.waiting_for_status")
-        settings = self._context.settings
         if wait_s is None:
-            wait_s = settings.unknown_wait if outbound.unknown_wait is None else outbound.unknown_wait
+            wait_s = self._unknown_wait_s(outbound)
         here_s = min(wait_s, self._planned_after_s) if may_plan else wait_s
         platform_id = await self._unless_leaving(self._ledger.settled(record.partition, outbound.id, timeout_s=here_s))
         if platform_id:
@@ -273,10 +275,13 @@ class OutboundToPlatform:
             return replace(attempted, answer=answer, settled=True)
         if here_s < wait_s:
             raise _MustWaitError(attempted, wait_s - here_s)
-        if (outbound.unknown or settings.unknown) == "park":
+        if (outbound.unknown or self._context.settings.unknown) == "park":
             return attempted
         again = await self._attempt_until_known(record, outbound, may_plan=False)
         return replace(again, tries=again.tries + attempted.tries, resent=True)
+
+    def _unknown_wait_s(self, outbound: OutboundEvent) -> float:
+        return self._context.settings.unknown_wait if outbound.unknown_wait is None else outbound.unknown_wait
 
     async def _attempt_until_known(self, record: Record, outbound: OutboundEvent, *, may_plan: bool) -> Attempted:
         """Try until the send is accepted, rejected or unknown, or the tries are used up; _MustWaitError if it `may_plan` and waits long."""

@@ -1,0 +1,103 @@
+"""The sender without servers: what a former owner claimed, or a status told of, is never sent as if nothing had been."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from infra.clock import SystemClock
+from infra.kafka.record import Record
+from infra.settings import Settings
+from schemas.codec import decode
+from schemas.events.outbound import OutboundEvent
+from schemas.events.planned import PlannedEvent
+from schemas.events.sent import SentEvent
+from sinks.base import Context
+from sinks.ledger import Partition, Since
+from sinks.outbound_to_platform import OutboundToPlatform
+from tests.history_events import NOON_MS, Talk
+
+TALK = Talk()
+
+
+class Log:
+    """What the sender writes, and the claims it makes: as a producer and as whoever hosts the sink."""
+
+    def __init__(self) -> None:
+        self.leaving = asyncio.Event()
+        self.written: list[Record] = []
+        self.claimed: list[Record] = []
+
+    async def send(self, topic: str, *, key: bytes, value: bytes, headers: Any, partition: int = 3) -> int:
+        self.written.append(Record(topic, partition, len(self.written), key, value, headers, NOON_MS))
+        return len(self.written) - 1
+
+    async def claim(self, record: Record) -> float:
+        self.claimed.append(record)
+        raise AssertionError("nothing is to be sent")
+
+    def begins(self, _: Record) -> None:
+        raise AssertionError("nothing is to be sent")
+
+    def unclaim(self, _: Record) -> None:
+        raise AssertionError("nothing is to be sent")
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def sender(tmp_path: Path, log: Log) -> OutboundToPlatform:
+    """Return a sender that took partition 3, in which a plan of the conversation is to come again; its platform must not be asked."""
+    settings = Settings(home=tmp_path, kafka="127.0.0.1:1", cassandra="127.0.0.1:1", unknown_wait=0.0, _env_file=None)
+    config = SimpleNamespace(account_by_phone_number_id=lambda _: None)
+    sink = OutboundToPlatform(Context(settings=settings, producer=cast("Any", log), config=cast("Any", config), clock=SystemClock()))
+    sink.hosted(cast("Any", log))
+    return sink
+
+
+def taken(sender: OutboundToPlatform, *, claimed: Record | None = None, told: Record | None = None, has_plans: bool = True) -> None:
+    """Let it have learnt of a claim or of a status when it took the partition."""
+    partition = Partition(Since(0, 0))
+    if has_plans:
+        partition.plans[TALK.key.encode()] = 1
+    if told is not None:
+        partition.note_platform_id(decode(told.value, OutboundEvent).id, "wamid.told")
+    claims = {(claimed.topic, claimed.partition, claimed.offset)} if claimed is not None else set()
+    sender._ledger.begin({3: partition}, claims)
+
+
+@pytest.mark.parametrize("how", ["claimed", "told"])
+async def test_what_may_have_left_is_planned_as_unknown(sender: OutboundToPlatform, log: Log, how: str) -> None:
+    """Behind plans that come again it waits in [ledger] as what it is, and ends there without being sent once more."""
+    record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
+    taken(sender, claimed=record if how == "claimed" else None, told=record if how == "told" else None)
+    await sender.handle([record])
+    (plan,) = log.written
+    planned = decode(plan.value, PlannedEvent)
+    assert (plan.topic, planned.state, planned.attempts) == ("ledger", "unknown", 1)
+    await sender.handle([plan])
+    outcome = decode(log.written[-1].value, SentEvent)
+    assert (log.written[-1].topic, outcome.outcome, log.claimed) == ("sent", "accepted" if how == "told" else "unknown", [])
+
+
+async def test_what_has_certainly_not_left_is_planned_as_such(sender: OutboundToPlatform, log: Log) -> None:
+    """Behind the plans of its conversation a new send waits for its turn, and is sent then."""
+    taken(sender)
+    await sender.handle([TALK.outbound("cause", "hello", at_ms=NOON_MS)])
+    (plan,) = log.written
+    assert (plan.topic, decode(plan.value, PlannedEvent).state) == ("ledger", "planned")
+
+
+@pytest.mark.parametrize("how", ["claimed", "told"])
+async def test_what_may_have_left_is_not_sent_again(sender: OutboundToPlatform, log: Log, how: str) -> None:
+    """Without plans it is settled where it stands: accepted if a status told of it, else unknown."""
+    record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
+    taken(sender, claimed=record if how == "claimed" else None, told=record if how == "told" else None, has_plans=False)
+    await sender.handle([record])
+    (sent,) = log.written
+    assert (sent.topic, decode(sent.value, SentEvent).outcome) == ("sent", "accepted" if how == "told" else "unknown")
