@@ -73,6 +73,8 @@ class Keeper:
             self._say(f"{self.name} did not end within {patience_s:g} s of {number.name} and is killed")
             child.kill()
             await children.wait_exit(child)
+        if self._child is child:
+            self._running.clear()  # whoever waits until it runs means the next one, also where they come before those who start it
 
     async def close(self) -> None:
         """Kill it and be done."""

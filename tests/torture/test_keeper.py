@@ -71,6 +71,17 @@ async def test_what_is_let_end_stays_ended(keeper: Keeper) -> None:
     assert keeper.starts == 2
 
 
+async def test_who_has_ended_it_waits_for_the_next_one(keeper: Keeper) -> None:
+    """What was ended does not count as running any more, whoever of those that wait for the end comes first."""
+    for number in range(1, 4):
+        keeper.want()
+        await keeper.running()
+        assert keeper.starts == number
+        keeper.let_end()
+        await keeper.end(signal.SIGKILL, patience_s=10)
+        assert not keeper.is_running
+
+
 async def test_closing_kills_also_what_is_paused(keeper: Keeper) -> None:
     """Nothing is left behind."""
     keeper.want()
