@@ -150,8 +150,9 @@ async def outputs(installation: Installation, off: str) -> Verdict:
 
 
 async def dedupe(installation: Installation, off: str) -> Verdict:
-    """Post a webhook again after the sender has forgotten what it sent, for the sender too knows a send that comes again."""
+    """Post a webhook again after the sender has forgotten what it sent, and no status tells it: else it knows a send that comes again."""
     streams, sinks = installation.running["streams"], installation.running["sinks"]
+    installation.platform.faults.turn("status_missing", Fault())
     streams.arm(off)
     sinks.arm("without=ledger")
     asking = Asking(installation, messages=2)
@@ -184,8 +185,9 @@ async def watermark(installation: Installation, off: str) -> Verdict:
 
 
 async def claim(installation: Installation, off: str) -> Verdict:
-    """Let the sender die when the platform has answered and nobody knows it."""
+    """Let the sender die when the platform has answered and nobody knows it, nor a status tells of it."""
     sinks = installation.running["sinks"]
+    installation.platform.faults.turn("status_missing", Fault())
     sinks.arm(f"crash=sender.answered {off}")
     asking = Asking(installation, messages=2)
     await asking.ask(0)
