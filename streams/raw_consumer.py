@@ -88,14 +88,31 @@ class RawConsumer(Consumer):  # type: ignore[misc]  # Faust's types are not foll
         """Look for nothing: the host compares what it was given with the ends of the log, and Faust would look at its own streams."""
 
 
+class _Task:
+    """Takes the place of mode's thread: a task that runs the service."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._serve(), name="consumer")
+
+    def stop(self) -> None:
+        """Wait for nothing: whoever stops the service has waited until it was shut down."""
+
+    async def _serve(self) -> None:
+        try:
+            await self._service._serve()  # noqa: SLF001  # as a thread does
+        except Exception:  # noqa: BLE001  # who started it was told, and so was the application
+            self._service.set_shutdown()
+
+
 class _InOurLoop(AIOKafkaConsumerThread):  # type: ignore[misc]  # as above
     """What Faust runs in a thread of its own, run in the loop of everybody else: handing records over costs more than fetching them."""
 
     logger = logging.getLogger("faust.consumer")
-
-    def __init__(self, consumer: RawConsumer, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self.Worker = _Task
+    Worker = _Task
 
     async def getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
         consumer = self._ensure_consumer()
@@ -116,23 +133,3 @@ class _InOurLoop(AIOKafkaConsumerThread):  # type: ignore[misc]  # as above
     @Service.task  # type: ignore[untyped-decorator]
     async def _thread_keepalive(self) -> None:
         """Nor this one."""
-
-
-class _Task:
-    """Takes the place of mode's thread: a task that runs the service."""
-
-    def __init__(self, service: _InOurLoop) -> None:
-        self._service = service
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._serve(), name="consumer")
-
-    def stop(self) -> None:
-        """Wait for nothing: whoever stops the service has waited until it was shut down."""
-
-    async def _serve(self) -> None:
-        try:
-            await self._service._serve()  # noqa: SLF001  # as a thread does
-        except Exception:  # noqa: BLE001  # who started it was told, and so was the application
-            self._service.set_shutdown()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from infra.kafka.admin import create_topics  # whose package corrects the client
 from infra.servers import kafka
 from infra.settings import Settings
 from schemas.topics import RAW
-from tests.kafka.own_broker import own_broker
+from tests.kafka.own_broker import OwnBroker, own_broker
 
 _PARTITIONS, _COMMITS, _RESTARTS = 100, 60, 2
 _ANSWERS = 100
@@ -27,37 +28,43 @@ _ASKED = 3
 _REFUSED = 2
 
 
+@contextlib.asynccontextmanager
+async def committing(broker: OwnBroker) -> AsyncIterator[tuple[Any, list[TopicPartition]]]:
+    """Yield a consumer that may commit for a group, and the partitions of a new topic that are assigned to it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+    await admin.start()
+    await admin.create_topics([NewTopic("many", _PARTITIONS, 1)])
+    await admin.close()
+    member = AIOKafkaConsumer(bootstrap_servers=broker.address, group_id="group", enable_auto_commit=False)
+    await member.start()
+    places = [TopicPartition("many", number) for number in range(_PARTITIONS)]
+    member.assign(places)
+    try:
+        while await member.committed(places[-1]) is None:
+            with contextlib.suppress(KafkaError):  # a new topic is not known everywhere at once
+                await member.commit(dict.fromkeys(places, 42))
+        yield member, places
+    finally:
+        await member.stop()
+
+
 @pytest.mark.servers
 @pytest.mark.timeout(200)
 async def test_a_broker_that_loads_its_groups_has_not_forgotten_them(tmp_path: Path) -> None:
     """Asked without a pause over kills of the broker, it says what was committed or nothing at all: never that nothing was."""
-    async with own_broker(tmp_path) as broker:
-        admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
-        await admin.start()
-        await admin.create_topics([NewTopic("many", _PARTITIONS, 1)])
-        member = AIOKafkaConsumer(bootstrap_servers=broker.address, group_id="group", enable_auto_commit=False)
-        await member.start()
-        places = [TopicPartition("many", number) for number in range(_PARTITIONS)]
-        member.assign(places)
-        try:
-            while await member.committed(places[-1]) is None:
-                with contextlib.suppress(KafkaError):  # a new topic is not known everywhere at once
-                    await member.commit(dict.fromkeys(places, 42))
-            for _ in range(_COMMITS):  # enough that reading them again takes a moment
-                await member.commit(dict.fromkeys(places, 42))
-            for _ in range(_RESTARTS):
-                broker.kill()
-                starting = asyncio.create_task(broker.start())
-                answers: list[int | None] = []
-                while len(answers) < _ANSWERS:
-                    with contextlib.suppress(KafkaError, TimeoutError):
-                        async with asyncio.timeout(5):
-                            answers.append(await member.committed(places[7]))
-                assert set(answers) == {42}
-                await starting
-        finally:
-            await admin.close()
-            await member.stop()
+    async with own_broker(tmp_path) as broker, committing(broker) as (member, places):
+        for _ in range(_COMMITS):  # enough that reading them again takes a moment
+            await member.commit(dict.fromkeys(places, 42))
+        for _ in range(_RESTARTS):
+            broker.kill()
+            starting = asyncio.create_task(broker.start())
+            answers: list[int | None] = []
+            while len(answers) < _ANSWERS:
+                with contextlib.suppress(KafkaError, TimeoutError):
+                    async with asyncio.timeout(5):
+                        answers.append(await member.committed(places[7]))
+            assert set(answers) == {42}
+            await starting
 
 
 def segments(folder: Path) -> list[int]:
@@ -70,20 +77,9 @@ def segments(folder: Path) -> list[int]:
 async def test_what_a_coordinator_reads_is_compacted_early(tmp_path: Path) -> None:
     """Only full segments are compacted: those of committed offsets are small, so that a broker that comes back reads little."""
     async with own_broker(tmp_path) as broker:
-        admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
-        await admin.start()
-        await admin.create_topics([NewTopic("many", _PARTITIONS, 1)])
-        await admin.close()
-        member = AIOKafkaConsumer(bootstrap_servers=broker.address, group_id="group", enable_auto_commit=False)
-        await member.start()
-        places = [TopicPartition("many", number) for number in range(_PARTITIONS)]
-        member.assign(places)
-        try:
+        async with committing(broker) as (member, places):
             for _ in range(5 * _COMMITS):
-                with contextlib.suppress(KafkaError):  # a new topic is not known everywhere at once
-                    await member.commit(dict.fromkeys(places, OffsetAndMetadata(42, "as long as that of a few claims")))
-        finally:
-            await member.stop()
+                await member.commit(dict.fromkeys(places, OffsetAndMetadata(42, "as long as that of a few claims")))
         sizes = segments(tmp_path)
     assert sum(sizes) > 2 << 20
     assert max(sizes) <= 1 << 20

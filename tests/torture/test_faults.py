@@ -33,7 +33,9 @@ class Broker:
 
 
 class Nobody:
-    name, groups, kafka = "sender-1", ("sender",), None
+    """A worker, as far as it is asked for here."""
+
+    name, groups = "sender-1", ("sender",)
 
 
 def ground(broker: Broker, history: RunHistory, said: list[str]) -> Ground:
