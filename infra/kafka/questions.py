@@ -6,7 +6,7 @@ Each function asks once and raises aiokafka's KafkaError; `Questions` keeps the 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -73,33 +73,52 @@ class Questions:
         self._timeout_s = timeout_s
         self._lock = asyncio.Lock()
         self._client: Any = None
+        self._limit: asyncio.Timeout | None = None
+        self._is_closed = False
 
     async def ask(self, question: Callable[[Any], Awaitable[R]]) -> R:
-        """Return what `question` makes of the client; what may pass is asked again. AwayError if there is no answer in time."""
+        """Return what `question` makes of the client; what may pass is asked again. AwayError if there is no answer in time.
+
+        AwayError too for a question that `close` finds under way.
+        """
         async with self._lock:
-            last: BaseException | None = None
-            delay_s = _RETRY_S
+            failures: list[KafkaError] = []
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    while True:
-                        try:
-                            return await question(await self._connected())
-                        except KafkaError as error:
-                            last = error
-                            # A client that lost its broker may not find it again by itself.
-                            await self._close()
-                            if not error.retriable:
-                                raise
-                        await asyncio.sleep(delay_s)
-                        delay_s = min(delay_s * 2, _RETRY_S_MAX)
+                async with asyncio.timeout(0 if self._is_closed else self._timeout_s) as limit:
+                    self._limit = limit
+                    try:
+                        return await self._until_answered(question, failures)
+                    finally:
+                        self._limit = None
             except (KafkaError, TimeoutError) as error:
                 await self._close()
-                why = f"no answer in {self._timeout_s:g} s" if isinstance(error, TimeoutError) else type(error).__name__
-                why += f" ({type(last).__name__})" if last is not None and last is not error else ""
-                raise AwayError(f"Kafka at {self._settings.kafka} does not say where groups stand: {why}") from error
+                raise AwayError(f"Kafka at {self._settings.kafka} does not say where groups stand: {self._why(error, failures)}") from error
+
+    async def _until_answered(self, question: Callable[[Any], Awaitable[R]], failures: list[KafkaError]) -> R:
+        delay_s = _RETRY_S
+        while True:
+            try:
+                return await question(await self._connected())
+            except KafkaError as error:
+                failures.append(error)
+                # A client that lost its broker may not find it again by itself.
+                await self._close()
+                if not error.retriable:
+                    raise
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, _RETRY_S_MAX)
+
+    def _why(self, error: KafkaError | TimeoutError, failures: Sequence[KafkaError]) -> str:
+        if isinstance(error, KafkaError):
+            return type(error).__name__
+        why = "the connection was closed" if self._is_closed else f"no answer in {self._timeout_s:g} s"
+        return f"{why} ({type(failures[-1]).__name__})" if failures else why
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for good; a question under way has no answer then, whatever time it had left."""
+        self._is_closed = True
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(0.0)
         async with self._lock:
             await self._close()
 

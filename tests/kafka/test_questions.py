@@ -1,12 +1,13 @@
 """infra.kafka.questions: no error of the broker is taken for an answer, and what may pass is asked again."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, GroupLoadInProgressError, NodeNotReadyError, UnknownMemberIdError
 
-from infra.kafka.questions import Commit, Place, Questions, commit, commits_of, membership_of
+from infra.kafka.questions import Commit, Place, Questions, commit, commits_of, membership_of, places_of
 from infra.retries import AwayError
 from infra.settings import Settings
 
@@ -87,3 +88,26 @@ async def test_what_may_pass_is_asked_again_by_a_new_connection(monkeypatch: pyt
     for question, why in ((refused, "GroupAuthorizationFailed"), (away, r"no answer in 0.5 s .NodeNotReadyError")):
         with pytest.raises(AwayError, match=why):
             await questions.ask(question)
+
+
+async def test_closing_ends_the_question_under_way() -> None:
+    """Who stops must not wait for a broker that is silent; what is asked after that has no answer either."""
+    met = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.set()
+        await reader.read()
+        writer.close()
+
+    async def places(client: Any) -> list[Place]:
+        return await places_of(client, ["raw"])
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        questions = Questions(Settings(kafka=f"127.0.0.1:{port}", _env_file=None), timeout_s=600)
+        asked = [asyncio.create_task(questions.ask(places)) for _ in range(2)]
+        await met.wait()
+        await questions.close()
+        for each in (*asked, questions.ask(places)):
+            with pytest.raises(AwayError, match="the connection was closed"):
+                await each
