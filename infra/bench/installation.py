@@ -42,7 +42,7 @@ ROLES: Mapping[str, Sequence[str]] = {
 """Names of figures, and what is run for them: each sink in a process of its own, so that each has a figure."""
 
 _CONNECTIONS = ("kafka", "cassandra")
-_TIMES = StatusTimes(sent_s=0.05, delivered_s=0.2, read_share=0.0)
+TIMES = StatusTimes(sent_s=0.05, delivered_s=0.2, read_share=0.0)
 _LOOK_AGAIN_S = 0.25
 
 
@@ -60,7 +60,7 @@ class Installation:
             self.meter.add(node.plan.name, node.state.pid)
         self.secret = settings.app_secrets[0]
         self.platform = SimulatedPlatform(
-            webhook_url=f"http://127.0.0.1:{self.port}/webhooks/whatsapp", app_secret=self.secret, times=_TIMES
+            webhook_url=f"http://127.0.0.1:{self.port}/webhooks/whatsapp", app_secret=self.secret, times=TIMES
         )
         self.model = SimulatedModel()
         self.load = HttpLoad(self.port, connections=plan.connections)

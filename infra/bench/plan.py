@@ -23,6 +23,7 @@ class Plan:
     latency_rate: float = 50.0
     kill_rate: float = 300.0
     down_s: float = 1.0
+    plain_rate: float = 100.0
     model_s: float = 2.0
     turns: int = 3
     workers: int = 4

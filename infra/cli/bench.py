@@ -29,7 +29,7 @@ from infra.settings import load_settings
 @click.option("--report", type=click.Path(file_okay=False, path_type=Path), help="folder of the report [default: OTTLA_HOME/bench/report]")
 @output_option
 def command(*, names: tuple[str, ...], seconds: float, messages: int, ids: int, minutes: float, report: Path | None, output: str) -> None:
-    """Measure what messages cost: intake, hostile, cost, latency, slow-model, kill, workers, pages, or those NAMEd.
+    """Measure what messages cost: intake, hostile, cost, latency, slow-model, kill, workers, plain, pages, or those NAMEd.
 
     Two more are played only when they are named: ids (what remembering costs, 5 GB of disk) and memory (half an hour).
     """

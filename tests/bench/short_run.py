@@ -28,6 +28,7 @@ SHORT = Plan(
     latency_rate=20,
     kill_rate=10,
     down_s=0.2,
+    plain_rate=10,
     model_s=0.1,
     turns=1,
     workers=2,
@@ -66,6 +67,10 @@ async def test_a_short_run_of_everything_comes_to_an_end(settings: Settings, tmp
     assert all(figure.how for figure in figures.values())
     assert figures["latency: without a reply"].value == 0
     assert figures["kill: without a reply"].value == 0
+    for killed in ("streams", "sender"):
+        for what in ("lost", "sent twice", "out of order"):
+            assert figures[f"plain: Ottla, {killed} killed, {what}"].value == 0
+    assert figures["plain: plain, each message"].value > 0
     assert figures["hostile: honest refused"].value == 0
     assert figures["hostile: honest lost"].value == 0
     for name in ("ingress", "streams", "sender", "history"):
@@ -81,5 +86,5 @@ async def test_a_short_run_of_everything_comes_to_an_end(settings: Settings, tmp
     client = AdminClient({"bootstrap.servers": settings.kafka})
     assert [name for name in client.list_topics(timeout=30).topics if BENCH.match(name)] == []
     path = write_report(tmp_path / "report", results, machine={})
-    plots = {"cost.svg", "latency.svg", "kill.svg", "memory.svg", "hostile.svg"}
+    plots = {"cost.svg", "latency.svg", "kill.svg", "memory.svg", "hostile.svg", "plain.svg"}
     assert {each.name for each in path.parent.iterdir()} == {"report.md", "report.json", *plots}

@@ -8,7 +8,7 @@ from infra.bench.figures import Figure, Slice
 from infra.bench.filled import Filled
 from infra.bench.hostile import KINDS
 from infra.bench.run import chosen
-from infra.bench.scenarios import SCENARIOS, cost, hostile, ids, intake, kill, latency, memory, slow_model, workers
+from infra.bench.scenarios import SCENARIOS, cost, hostile, ids, intake, kill, latency, memory, plain, slow_model, workers
 from infra.errors import UsageError
 
 
@@ -99,6 +99,18 @@ def test_growth_with_workers() -> None:
     figures = workers.figures(whole(streams=1_000, kafka=1_000), whole(streams=1_100, kafka=1_300), workers=4)
     assert [each.value for each in figures[:2]] == pytest.approx([10.0, 20.0])
     assert figures[0].verdict == "kept"
+
+
+def test_plain_use_is_beside_ottla() -> None:
+    turns = plain.Turns(ours=[whole(ingress=1_000, kafka=2_000)], plain=[whole(intake=2_000, kafka=4_000)])
+    turns.kills["plain", "sender"] = plain.Kill(count=300, longest_s=7.5, lost=2, doubled=3, disordered=4)
+    figures = plain.figures(turns)
+    assert named(figures, "Ottla against plain").value == pytest.approx(0.5)
+    assert named(figures, "plain, each message").value == pytest.approx(6_000)
+    assert named(figures, "plain intake, each message").value == pytest.approx(2_000)
+    after = {each.name.removeprefix("plain, sender killed, "): each.value for each in figures if "killed" in each.name}
+    assert after == {"longest reply": 7.5, "lost": 2, "sent twice": 3, "out of order": 4}
+    assert plain.plot(turns).bars["Ottla"] == pytest.approx({"ingress": 1_000, "kafka": 2_000})
 
 
 def test_ids_are_counted_by_conversation_and_by_id() -> None:

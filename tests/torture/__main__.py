@@ -50,6 +50,7 @@ class _Screen(Watcher):
 @click.option("--pause", type=click.FloatRange(0), help="seconds of the first pause of each process")
 @click.option("--number-rate", type=click.FloatRange(0), help="messages a second that the sender keeps to, of the number [default: any]")
 @click.option("--pair-rate", type=click.FloatRange(0), help="the same of each conversation, times what the platform allows")
+@click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True, help="of Kafka; of three, one dies at a time")
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="folder to keep histories and logs in")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="file to append the verdict to, as Markdown")
 def main(
@@ -62,6 +63,7 @@ def main(
     pause: float | None,
     number_rate: float | None,
     pair_rate: float | None,
+    brokers: str,
     keep: Path | None,
     report: Path | None,
 ) -> None:
@@ -71,6 +73,7 @@ def main(
         profile,
         events=events or profile.events,
         conversations=conversations or profile.conversations,
+        brokers=int(brokers),
         kills=profile.kills if kills is None else kills,
         number_rate=profile.number_rate if number_rate is None else number_rate,
         pair_rate=profile.pair_rate if pair_rate is None else pair_rate,

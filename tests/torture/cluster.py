@@ -22,6 +22,7 @@ from infra.settings import Settings
 from infra.supervisor.ready import http_status
 from infra.warm import WarmProcess, start_warm
 from tests.installation import Outside, free_port
+from tests.kafka.replicated import plans
 from tests.torture.keeper import Keeper, Say, Start
 from tests.torture.progress import GROUPS
 from tests.torture.proxy import SlowProxy
@@ -62,12 +63,13 @@ class Worker:
 class Cluster(Outside):
     """Kafka, Cassandra, one ingress, `streams` (of at most four) workers and `sinks` of each sink; an async context manager.
 
-    Every worker reaches Cassandra through `cassandra_proxy`. `environment` goes to the roles on top of ours; `say` is told what dies;
-    `block_s` is how long SIGUSR2 blocks a worker's event loop.
+    Kafka is one broker, or three (`brokers`) that replicate each other. Every worker reaches Cassandra through `cassandra_proxy`.
+    `environment` goes to the roles on top of ours; `say` is told what dies; `block_s` is how long SIGUSR2 blocks a worker's event loop.
     Logs are in `home/logs`. Leaving the context kills everything; should this process be killed, the kernel does.
     """
 
     say: Say = print
+    brokers: int = 1
     streams: int = 2
     sinks: int = 2
     block_s: float = 10.0
@@ -113,34 +115,34 @@ class Cluster(Outside):
 
     async def _start_servers(self) -> None:
         await asyncio.to_thread(fetch_jars)
-        self.kafka, self.cassandra = self._server(KAFKA), self._server(CASSANDRA)
+        home = self.settings.home
+        brokers = plans(home, self.brokers) if self.brokers > 1 else [(KAFKA, home)]
+        names = [f"kafka-{number}" for number in range(1, self.brokers + 1)] if self.brokers > 1 else ["kafka"]
+        self.kafkas = [self._server(name, *broker) for name, broker in zip(names, brokers, strict=True)]
+        self.cassandra = self._server("cassandra", CASSANDRA, home)
         async with asyncio.timeout(READY_S):
-            for server in (self.kafka, self.cassandra):
+            for server in (*self.kafkas, self.cassandra):
                 server.want()
-            for server in (self.kafka, self.cassandra):
+            for server in (*self.kafkas, self.cassandra):
                 await server.running()
-        self.cassandra_proxy = await self._stack.enter_async_context(SlowProxy(self._port(CASSANDRA)))
-        found = {"kafka": f"127.0.0.1:{self._port(KAFKA)}", "cassandra": f"127.0.0.1:{self.cassandra_proxy.port}"}
+        self.cassandra_proxy = await self._stack.enter_async_context(SlowProxy(_port(CASSANDRA, home)))
+        addresses = ",".join(f"127.0.0.1:{_port(*broker)}" for broker in brokers)
+        found = {"kafka": addresses, "cassandra": f"127.0.0.1:{self.cassandra_proxy.port}"}
         self.settings = self.settings.model_copy(update=found)
         await create_topics(self.settings)
 
-    def _server(self, plan: Plan) -> Keeper:
+    def _server(self, name: str, plan: Plan, home: Path) -> Keeper:
         async def start() -> subprocess.Popen[bytes]:
-            node = await start_node(plan, self.settings.home, die_with_parent=True, keep_port=True)
+            node = await start_node(plan, home, die_with_parent=True, keep_port=True)
             assert node.child is not None
             return node.child
 
-        return self._kept(plan.name, start)
+        return self._kept(name, start)
 
     def _kept(self, name: str, start: Start) -> Keeper:
         keeper = Keeper(name, start, self.say)
         self._stack.push_async_callback(keeper.close)
         return keeper
-
-    def _port(self, plan: Plan) -> int:
-        state = read_state(self.settings.home, plan.name)
-        assert state is not None
-        return state.port
 
     async def _start_outside(self) -> None:
         await self.begin()
@@ -170,6 +172,12 @@ class Cluster(Outside):
                 return await asyncio.to_thread(start_warm, words, environment=environment, output=log.fileno(), folder=self.settings.home)
 
         return Worker(name, role, names[0], port, self._kept(name, start))
+
+
+def _port(plan: Plan, home: Path) -> int:
+    state = read_state(home, plan.name)
+    assert state is not None
+    return state.port
 
 
 def run_settings(home: Path) -> Settings:

@@ -139,10 +139,10 @@ class Ground:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.NOT_COORDINATOR:
                 raise
-        kafka = self.cluster.kafka
-        with self.told("kafka stuck", "kafka"):
-            await kafka.end(signal.SIGKILL, patience_s=_ENDED_S)
-            await kafka.running()
+        for kafka in self.cluster.kafkas:
+            with self.told("kafka stuck", kafka.name):
+                await kafka.end(signal.SIGKILL, patience_s=_ENDED_S)
+                await kafka.running()
         return await self.recovery.affected(worker.groups, [worker.name])
 
     def everything(self, groups: Iterable[str]) -> dict[str, set[int]]:
@@ -253,46 +253,58 @@ async def _leave(worker: Worker) -> None:
 
 
 async def kill_server(ground: Ground, server: str, seconds: float) -> None:
-    """Kill -9 a server, and start it again after so many seconds."""
+    """Kill -9 a server, or one of several brokers, and start it again after so many seconds."""
     keeper = _server(ground, server)
     name = f"{server} away" if seconds else f"kill {server}"
     keeper.let_end()
-    async with _server_fault(ground, server, name):
+    async with _server_fault(ground, server, name, keeper):
         await keeper.end(signal.SIGKILL, patience_s=_ENDED_S)
-        await asyncio.sleep(seconds)
+        if seconds:
+            await _without(ground, keeper, name, seconds)
         keeper.want()
         await keeper.running()
 
 
 async def pause_server(ground: Ground, server: str, seconds: float) -> None:
-    """SIGSTOP a server for so many seconds."""
+    """SIGSTOP a server, or one of several brokers, for so many seconds."""
     keeper = _server(ground, server)
-    async with _server_fault(ground, server, f"pause {server}"):
+    async with _server_fault(ground, server, f"pause {server}", keeper):
         await keeper.send(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
+        await _without(ground, keeper, f"pause {server}", seconds)
         await keeper.send(signal.SIGCONT)
+
+
+async def _without(ground: Ground, keeper: Keeper, name: str, seconds: float) -> None:
+    """Wait so long; where other brokers stand in for one, everything must work on without it."""
+    if len(ground.cluster.kafkas) == 1 or keeper not in ground.cluster.kafkas:
+        await asyncio.sleep(seconds)
+        return
+    begun_at = time.time()
+    work = ground.recovery.progressed(ground.everything(GROUPS), begun_at=lambda: begun_at, timeout_s=_GIVEN_UP_S)
+    took_s, stored_s, _ = await asyncio.gather(work, ground.stored_after(lambda: begun_at), asyncio.sleep(seconds))
+    ground.judge(f"{name}, the others", keeper.name, took_s | stored_s, TAKEN_OVER_S)
 
 
 async def slow_cassandra(ground: Ground) -> None:
     """Let each answer of Cassandra come five seconds later, by a proxy before it."""
     proxy = ground.cluster.cassandra_proxy
-    async with _server_fault(ground, "cassandra", "cassandra slow"):
+    async with _server_fault(ground, "cassandra", "cassandra slow", ground.cluster.cassandra):
         proxy.delay_s = 5.0
         await asyncio.sleep(ground.lengths.again)
         proxy.delay_s = 0.0
 
 
 @asynccontextmanager
-async def _server_fault(ground: Ground, server: str, name: str) -> AsyncIterator[None]:
+async def _server_fault(ground: Ground, server: str, name: str, keeper: Keeper) -> AsyncIterator[None]:
     """Tell a server's fault; afterwards measure when all that need it work again."""
-    with ground.told(name, server):
+    with ground.told(name, keeper.name):
         yield
     ended_at = time.time()
     groups = GROUPS if server == "kafka" else ("history",)
     took_s = await ground.recovery.progressed(ground.everything(groups), begun_at=lambda: ended_at, timeout_s=_GIVEN_UP_S)
     if server == "kafka":
         took_s |= await ground.stored_after(lambda: ended_at)
-    ground.judge(name, server, took_s, SERVER_BACK_S if server == "kafka" else None)
+    ground.judge(name, keeper.name, took_s, SERVER_BACK_S if server == "kafka" else None)
 
 
 async def step_clock(ground: Ground) -> None:
@@ -323,7 +335,10 @@ async def platform_down(ground: Ground) -> None:
 
 
 def _server(ground: Ground, server: str) -> Keeper:
-    return ground.cluster.kafka if server == "kafka" else ground.cluster.cassandra
+    if server == "cassandra":
+        return ground.cluster.cassandra
+    kafkas = ground.cluster.kafkas
+    return kafkas[0] if len(kafkas) == 1 else ground.chance.choice(kafkas)
 
 
 def _newest_start(keeper: Keeper, before: float) -> float:

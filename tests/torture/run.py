@@ -41,7 +41,7 @@ class Profile:
     """What a run is to do.
 
     `others`: more than kills, pauses and what platform and model do; `ambiguous`: the share of sends whose answer is lost; `rest_s`: how
-    long coming to rest may take; `number_rate`, `pair_rate`: what the sender keeps to (0: nothing).
+    long coming to rest may take; `number_rate`, `pair_rate`: what the sender keeps to (0: nothing); `brokers`: of Kafka, one or three.
     """
 
     events: int
@@ -55,6 +55,7 @@ class Profile:
     ambiguous: float = 0.05
     number_rate: float = 0.0
     pair_rate: float = 0.0
+    brokers: int = 1
 
     def environment(self) -> dict[str, str]:
         """Return what the roles are told of it."""
@@ -207,6 +208,7 @@ async def _do(seed: int, profile: Profile, home: Path, history: RunHistory, scre
         seed=seed,
         kept=_KEPT,
         say=screen.say,
+        brokers=profile.brokers,
         block_s=profile.lengths.block,
         environment=profile.environment(),
     )

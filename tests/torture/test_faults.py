@@ -15,6 +15,8 @@ from tests.torture.faults import Ground, RunHistory
 class Broker:
     """The keeper of a broker, and what is asked of it: it refuses until it was started again."""
 
+    name = "kafka"
+
     def __init__(self, code: int) -> None:
         self._code = code
         self.did: list[str] = []
@@ -40,7 +42,7 @@ class Nobody:
 
 def ground(broker: Broker, history: RunHistory, said: list[str]) -> Ground:
     """Return the ground of a run that has nothing but this broker."""
-    parts: dict[str, Any] = {"cluster": type("Cluster", (), {"kafka": broker}), "recovery": broker, "lengths": None, "probe": None}
+    parts: dict[str, Any] = {"cluster": type("Cluster", (), {"kafkas": [broker]}), "recovery": broker, "lengths": None, "probe": None}
     return Ground(**parts, history=history, chance=random.Random(0), say=said.append)
 
 

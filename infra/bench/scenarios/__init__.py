@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.bench.figures import Result
 from infra.bench.installation import ROLES, Installation
-from infra.bench.scenarios import cost, hostile, ids, intake, kill, latency, memory, pages, slow_model, workers
+from infra.bench.scenarios import cost, hostile, ids, intake, kill, latency, memory, pages, plain, slow_model, workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ SCENARIOS = (
     Scenario(name="slow-model", about="replies a second while each takes the model long", play=slow_model.play),
     Scenario(name="kill", about="time to a reply while streams and sender are killed with -9", play=kill.play),
     Scenario(name="workers", about="cost of a message with several stream workers", play=workers.play),
+    Scenario(name="plain", about="cost, and what a kill does, where the same libraries are used plainly", play=plain.play),
     Scenario(name="pages", about="time and cost of the pages: first byte, open pages, metrics", play=pages.play),
     Scenario(name="ids", about="what remembering ids for eight days costs", play=ids.play, roles=("streams",), only_if_named=True),
     Scenario(name="memory", about="memory of each process over half an hour at half load", play=memory.play, only_if_named=True),
