@@ -117,6 +117,7 @@ def resend_of(send: Send, content: Content, *, now_ms: int) -> OutboundEvent:
         created_at=now_ms,
         agent=send.agent,
         raw=RecordPosition(topic=topic, partition=partition, offset=offset) if content.raw else None,
+        lookup=True,
     )
 
 

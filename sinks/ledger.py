@@ -10,7 +10,6 @@ be older is looked up in history (`sinks.older_sends`).
 """
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 
 import structlog
@@ -35,12 +34,31 @@ class Since:
     time_ms: int
 
 
+@dataclass(slots=True)
+class Plans:
+    """What is known of a conversation's records in [ledger]: the newest one, the newest that is done, and how many are being written.
+
+    They are handled in order, so all up to the one that is done are. How many wait is for people to see alone: what a former owner wrote
+    too late to be counted ends as well.
+    """
+
+    newest: int = -1
+    ended: int = -1
+    producing: int = 0
+    waiting: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of the conversation waits in [ledger]."""
+        return not self.producing and self.ended >= self.newest
+
+
 class Partition:
     """What is known of the sends of one partition number."""
 
     def __init__(self, since: Since) -> None:
         self.since = since
-        self.plans: Counter[bytes] = Counter()  # by conversation
+        self.plans: dict[bytes, Plans] = {}  # by conversation
         # Time and offset in one number, a third of what two and their tuple take.
         self._outcomes: Newest[str, int] = Newest(REMEMBERED_MAX)
         self._platform_ids: Newest[str, str] = Newest(REMEMBERED_MAX)
@@ -53,7 +71,14 @@ class Partition:
         """Remember that a send has its outcome, in the record of [sent] at this offset."""
         forgotten = self._outcomes.put(send, time_ms << _OFFSET_BITS | offset)
         if forgotten is not None:
-            self.since = Since((forgotten & (1 << _OFFSET_BITS) - 1) + 1, forgotten >> _OFFSET_BITS)
+            # Never earlier than before: a worker's clock may be behind, and what was caused later would not be looked up.
+            self.since = Since((forgotten & (1 << _OFFSET_BITS) - 1) + 1, max(forgotten >> _OFFSET_BITS, self.since.time_ms))
+
+    def note_planned(self, conversation: bytes, offset: int) -> None:
+        """Remember that a record of [ledger] waits."""
+        plans = self.plans.setdefault(conversation, Plans())
+        plans.newest = max(plans.newest, offset)
+        plans.waiting += 1
 
     def platform_id(self, send: str) -> str | None:
         """Return the platform's id of a send, if its answer or a status told it."""
@@ -98,7 +123,7 @@ class Ledger:
     @property
     def planned(self) -> int:
         """How many sends of these partitions wait in [ledger]."""
-        return sum(each.plans.total() for each in self._partitions.values())
+        return sum(plans.waiting for each in self._partitions.values() for plans in each.plans.values())
 
     def has_outcome(self, partition: int, send: str) -> bool:
         """Tell whether this send is remembered with an outcome."""
@@ -109,13 +134,17 @@ class Ledger:
         since = self.partition(partition).since
         return since if since.offset and caused_at_ms < since.time_ms + _CLOCKS_APART_MS else None
 
+    def was_told(self, record: Record, send: str) -> bool:
+        """Tell whether a status, or an answer, has told of this send: then it has left, whatever else is known."""
+        return self.partition(record.partition).platform_id(send) is not None
+
     def was_claimed(self, record: Record) -> bool:
         """Tell whether a former owner claimed this record and left no outcome: it may have been sent."""
         return (record.topic, record.partition, record.offset) in self._claimed
 
     def may_have_left(self, record: Record, send: str) -> bool:
         """Tell whether this send may have been made already: its record was claimed, or a status told of it, whoever has claimed it."""
-        return self.was_claimed(record) or self.partition(record.partition).platform_id(send) is not None
+        return self.was_claimed(record) or self.was_told(record, send)
 
     def note_outcome(self, record: Record, send: str, *, offset: int, time_ms: int) -> None:
         """Remember that this record's send has its outcome, in the record of [sent] at `offset`."""
@@ -124,18 +153,31 @@ class Ledger:
 
     def has_plans(self, record: Record) -> bool:
         """Tell whether a send of this record's conversation waits in [ledger]: what comes later must wait behind it."""
-        return self.partition(record.partition).plans[record.key] > 0
+        return record.key in self.partition(record.partition).plans
 
-    def note_plan(self, record: Record) -> None:
-        """Note that a send of this record's conversation is about to be planned."""
-        self.partition(record.partition).plans[record.key] += 1
+    def note_planning(self, record: Record) -> None:
+        """Note that a send of this record's conversation is about to be written to [ledger]."""
+        self.partition(record.partition).plans.setdefault(record.key, Plans()).producing += 1
+
+    def note_planned(self, record: Record, *, offset: int) -> None:
+        """Note at which offset of [ledger] it was written; it may be done by now."""
+        partition = self.partition(record.partition)
+        partition.note_planned(record.key, offset)
+        partition.plans[record.key].producing -= 1
+        self._forget_plans(partition, record.key)
 
     def note_plan_ended(self, record: Record) -> None:
         """Note that a record of [ledger] is done."""
-        plans = self.partition(record.partition).plans
-        plans[record.key] -= 1
-        if plans[record.key] <= 0:
-            del plans[record.key]
+        partition = self.partition(record.partition)
+        plans = partition.plans.setdefault(record.key, Plans())
+        plans.ended = max(plans.ended, record.offset)
+        plans.waiting = max(0, plans.waiting - 1)
+        self._forget_plans(partition, record.key)
+
+    @staticmethod
+    def _forget_plans(partition: Partition, conversation: bytes) -> None:
+        if partition.plans[conversation].is_over:
+            del partition.plans[conversation]
 
     def note_accepted(self, partition: int, send: str, platform_id: str) -> None:
         """Remember the platform's id of a send, from its answer or from a status, and tell whoever waits for it."""

@@ -83,7 +83,7 @@ async def take(
     finally:
         await reader.stop()
     ledger.begin(reading.partitions, claimed)
-    plans = sum(partition.plans.total() for partition in reading.partitions.values())
+    plans = ledger.planned
     log.info("ledger read", partitions=sorted(reading.partitions), records=count, claimed=len(claimed), planned=plans)
 
 
@@ -118,7 +118,7 @@ class _Reading:
         starts, ends = await self._uncommitted(ledgers)
 
         def count(source: TopicPartition, record: Any) -> None:
-            self.partitions[source.partition].plans[record.key or b""] += 1
+            self.partitions[source.partition].note_planned(record.key or b"", record.offset)
 
         await self._read(starts, ends, count)
 

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Collection, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -77,6 +78,10 @@ class _MustWaitError(Exception):
         super().__init__()
         self.unknown = unknown
         self.wait_s = wait_s
+
+
+class _ToldError(Exception):
+    """A status tells that the send has left before: it must not leave again."""
 
 
 _LEFT_CLAIMED = Attempted(answer=Answer(outcome=Outcome.UNKNOWN, error="claimed by a worker that left no outcome"))
@@ -174,7 +179,7 @@ class OutboundToPlatform:
             await self._plan(record, outbound, _MustWaitError(self._left(record, outbound), self._unknown_wait_s(outbound)))
             return
         async with self._ledger.alone_with(outbound.id):
-            if await self._has_outcome(record, outbound):
+            if await self._has_outcome(record, outbound, since_ms=_since_ms(record, outbound)):
                 return
             try:
                 await self._send(record, outbound, self._left(record, outbound), may_plan=True)
@@ -185,7 +190,7 @@ class OutboundToPlatform:
         planned = decode(record.value, PlannedEvent)
         outbound = planned.send
         async with self._ledger.alone_with(outbound.id):
-            if not await self._has_outcome(record, outbound):
+            if not await self._has_outcome(record, outbound, since_ms=planned.since):
                 unknown, wait_s = self._left(record, outbound), None
                 if planned.state == Outcome.UNKNOWN.value and not self._ledger.was_claimed(record):
                     answer = Answer(outcome=Outcome.UNKNOWN, error=planned.error)
@@ -197,11 +202,10 @@ class OutboundToPlatform:
         """Return what is known of a send that may have been made already: an unknown one; None if it was certainly not."""
         return _LEFT_CLAIMED if self._ledger.may_have_left(record, outbound.id) else None
 
-    async def _has_outcome(self, record: Record, outbound: OutboundEvent) -> bool:
-        """Tell whether the send had its outcome before: then nothing is left to do."""
+    async def _has_outcome(self, record: Record, outbound: OutboundEvent, *, since_ms: int) -> bool:
+        """Tell whether the send had its outcome before, after `since_ms`: then nothing is left to do."""
         known = self._ledger.has_outcome(record.partition, outbound.id)
-        caused_at_ms = 0 if outbound.lookup else min(record.timestamp_ms, outbound.caused_at or record.timestamp_ms)
-        since = self._ledger.may_be_older(record.partition, caused_at_ms=caused_at_ms)
+        since = self._ledger.may_be_older(record.partition, caused_at_ms=since_ms)
         if not known and since is not None:
             known, _ = await with_retries(
                 lambda: self._older.has_outcome(outbound.id, partition=record.partition, since=since),
@@ -215,7 +219,8 @@ class OutboundToPlatform:
 
     async def _plan(self, record: Record, outbound: OutboundEvent, wait: _MustWaitError) -> None:
         """Write the send to [ledger]; from then on all of its conversation waits there, in order."""
-        event = PlannedEvent(send=outbound, state="planned", at=self._context.clock.now_ms())
+        since_ms = _since_ms(record, outbound)
+        event = PlannedEvent(send=outbound, state="planned", at=self._context.clock.now_ms(), since=since_ms)
         if wait.unknown is not None:
             event = msgspec.structs.replace(
                 event,
@@ -225,11 +230,13 @@ class OutboundToPlatform:
                 error=wait.unknown.answer.error,
                 wait_s=wait.wait_s,
             )
-        self._ledger.note_plan(record)
+        self._ledger.note_planning(record)
         point("sender.before_plan")
         headers = cloud_event_headers(event_id=outbound.id, event_type="ottla.planned", source=NAME, time_ms=event.at)
-        await self._context.producer.send(LEDGER.name, key=record.key, value=encode(event), headers=headers, partition=record.partition)
+        value, partition = encode(event), record.partition
+        offset = await self._context.producer.send(LEDGER.name, key=record.key, value=value, headers=headers, partition=partition)
         point("sender.planned")
+        self._ledger.note_planned(record, offset=offset)
         self._sends["planned"].inc()
 
     async def _send(
@@ -251,7 +258,7 @@ class OutboundToPlatform:
         sent = self._sent_event(outbound, attempted, outcome=outcome, started_ms=started_ms)
         offset = await self._record(record, sent)
         point("sender.outcome_recorded")
-        self._ledger.note_outcome(record, outbound.id, offset=offset, time_ms=sent.at)
+        self._ledger.note_outcome(record, outbound.id, offset=offset, time_ms=max(sent.at, record.timestamp_ms))
         self._sends[outcome].inc()
         if attempted.resent:
             SENDS_RESENT.inc()
@@ -277,14 +284,17 @@ class OutboundToPlatform:
             raise _MustWaitError(attempted, wait_s - here_s)
         if (outbound.unknown or self._context.settings.unknown) == "park":
             return attempted
-        again = await self._attempt_until_known(record, outbound, may_plan=False)
+        again = await self._attempt_until_known(record, outbound, may_plan=False, is_again=True)
         return replace(again, tries=again.tries + attempted.tries, resent=True)
 
     def _unknown_wait_s(self, outbound: OutboundEvent) -> float:
         return self._context.settings.unknown_wait if outbound.unknown_wait is None else outbound.unknown_wait
 
-    async def _attempt_until_known(self, record: Record, outbound: OutboundEvent, *, may_plan: bool) -> Attempted:
-        """Try until the send is accepted, rejected or unknown, or the tries are used up; _MustWaitError if it `may_plan` and waits long."""
+    async def _attempt_until_known(self, record: Record, outbound: OutboundEvent, *, may_plan: bool, is_again: bool = False) -> Attempted:
+        """Try until the send is accepted, rejected or unknown, or the tries are used up; _MustWaitError if it `may_plan` and waits long.
+
+        Unless it is sent `is_again`, knowing that it may have left, a status that tells of it meanwhile makes it unknown: it has left.
+        """
         request = CHANNELS[outbound.channel].build_request(outbound)
         keys: tuple[Key, ...] = (
             (Pause.PAIR, outbound.conversation),
@@ -309,7 +319,7 @@ class OutboundToPlatform:
                     continue  # all who were let go meanwhile would leave at once when the pause ends
             started = time.perf_counter()
             with span("POST messages", kind="client", attributes={"http.request.method": "POST", "ottla.send": outbound.id}) as call:
-                status, answer = await self._attempt(record, outbound, request)
+                status, answer = await self._attempt(record, outbound, request, is_again=is_again)
                 call.set("http.response.status_code", status)
                 call.set("ottla.outcome", answer.outcome.value)
             self._took[answer.outcome].observe(time.perf_counter() - started)
@@ -352,14 +362,21 @@ class OutboundToPlatform:
             waits.cancel()
             leaves.cancel()
 
-    async def _claim(self, record: Record) -> float:
+    async def _claim(self, record: Record, send: str, *, is_again: bool) -> float:
+        """Claim a record; return until when its send may leave. _ToldError if a status tells that it has left before, now or meanwhile."""
         if self._claims is None:
             raise RuntimeError("nobody hosts the sender")
         if without("claim"):
             return math.inf
+        self._check_untold(record, send, is_again=is_again)
         until = await self._claims.claim(record)
+        self._check_untold(record, send, is_again=is_again)
         point("sender.claimed")
         return math.inf if without("claim-time") else until
+
+    def _check_untold(self, record: Record, send: str, *, is_again: bool) -> None:
+        if not is_again and self._ledger.was_told(record, send):
+            raise _ToldError
 
     def _begins(self, record: Record) -> None:
         if self._claims is not None:
@@ -378,15 +395,18 @@ class OutboundToPlatform:
         SEND_RETRIES.labels(str(answer.error_code) if answer.error_code else "unreachable").inc()
         log.warning("send will be repeated", pause=key[0].value, code=answer.error_code, error=answer.error, wait_s=round(length_s, 1))
 
-    async def _attempt(self, record: Record, outbound: OutboundEvent, request: Request) -> tuple[int, Answer]:
+    async def _attempt(self, record: Record, outbound: OutboundEvent, request: Request, *, is_again: bool) -> tuple[int, Answer]:
         """Post the request once and read the answer; LostPartitionError if it is somebody else's to send by now."""
         if self._posts is None:
             return 0, _unreachable("no address is set")
         text = self._posts.request(request.path, request.body, token=self._token(outbound))
-        claimed = ClaimedRequest(text, claim=lambda: self._claim(record), begins=lambda: self._begins(record))
+        claim = partial(self._claim, record, outbound.id, is_again=is_again)
+        claimed = ClaimedRequest(text, claim=claim, begins=lambda: self._begins(record))
         try:
             async with asyncio.timeout(ANSWER_S):
                 reply = await _posted(self._posts, claimed)
+        except _ToldError:
+            return 0, Answer(outcome=Outcome.UNKNOWN, error="a status told of it before it was tried once more")
         except (OSError, TimeoutError) as error:
             why = f"{type(error).__name__} {error}".strip()
             if claimed.left:
@@ -452,6 +472,11 @@ class OutboundToPlatform:
         point("sender.before_dead_letter")
         await write_dead_letter(self._context.producer, letter, key=record.key, value=record.value)
         point("sender.dead_letter_written")
+
+
+def _since_ms(record: Record, outbound: OutboundEvent) -> int:
+    """Return before when no outcome of a send can be, whose record of [outbound-*] this is; 0 where it may be as old as anything."""
+    return 0 if outbound.lookup else min(record.timestamp_ms, outbound.caused_at or record.timestamp_ms)
 
 
 def _unreachable(why: str) -> Answer:

@@ -219,12 +219,22 @@ async def run_sinks(settings: Settings, names: Sequence[str]) -> None:
     hosts = [SinkHost(builders[name](context), context, on_fatal=on_fatal, patience=Patience()) for name in (names or sorted(builders))]
     server = RoleServer(settings, ready=lambda: all(host.ready for host in hosts))
     await server.start()
-    try:
+
+    async def start() -> None:
         await producer.start()
         await config.start()
         await asyncio.gather(*(host.start() for host in hosts))
+
+    starting = asyncio.create_task(start(), name="start")
+    try:
+        # Who is told to stop must not wait for a group that lets nobody in.
+        await asyncio.wait({starting, failed}, return_when=asyncio.FIRST_COMPLETED)
+        if not failed.done():
+            await starting
         await failed
     finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
         await asyncio.gather(*(host.stop() for host in hosts), return_exceptions=True)
         await config.stop()
         await producer.stop()

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -33,7 +33,7 @@ from schemas.events.dead_letter import ITEMS_MAX, DeadLetter, Redrive, read_redr
 from schemas.events.inbound import InboundEvent, RecordPosition
 from schemas.events.linked import LinkedEvent
 from schemas.events.outbound import OutboundEvent
-from schemas.events.routed_part import Route, RoutedPart
+from schemas.events.routed_part import IN_RAW, Route, RoutedPart
 from schemas.events.webhook_part import Change, WebhookPart
 from schemas.ids import event_id, send_id
 from schemas.topics import INBOUND, OUTBOUND, RAW
@@ -52,7 +52,7 @@ from streams.decisions import (
     turns_of,
 )
 from streams.identity import ANEW, NEVER, Name, alone, answer, carried_names, learn, link, place, seen
-from streams.rows import ConversationRow, Turn, advance, is_known
+from streams.rows import TURN_LENGTH_MAX, TURNS_MAX, ConversationRow, Turn, advance, is_known
 
 log = structlog.get_logger()
 
@@ -60,7 +60,6 @@ STAGE = "streams"
 
 # An item that was asked about comes under its own key twice; no platform's id begins like this.
 _BACK = "back "
-_IN_RAW: Any = WebhookPart | RoutedPart
 
 
 class Table(Protocol):
@@ -136,7 +135,7 @@ class RawToOutbound:
             EVENTS.labels(STAGE, "repeated").inc()
             return
         try:
-            part: WebhookPart = decode(record.value, _IN_RAW)
+            part = _part_of(record)
             channel = CHANNELS[part.channel]
         except (DecodeError, KeyError) as error:
             letter = self._letter(record, cause="undecodable", error=error, attempts=1, tenant=self._config.tenant_of(record.key))
@@ -159,23 +158,25 @@ class RawToOutbound:
             redrive=read_redrive(record.headers),
         )
         if routed is not None and routed.route.step == "link":
-            await self._link(work, routed.route, owned)
+            await self._guarded(work, "", self._link(work, routed.route, owned))
         for item in channel.parse(part):
-            try:
-                if routed is None:
-                    await self._item(work, item, owned)
-                else:
-                    await self._routed(work, item, routed.route, owned)
-            except (ProduceError, LostPartitionError):
-                raise
-            except Exception as error:  # noqa: BLE001  # a defect of ours: it must not stop the conversations of everybody else
-                work.lost = self._letter(record, cause=type(error).__name__, error=error, attempts=1, tenant=whose.tenant)
-                work.lost_items.append(_id_of(work, item))
+            handling = self._item(work, item, owned) if routed is None else self._routed(work, item, routed.route, owned)
+            await self._guarded(work, _id_of(work, item), handling)
         if work.lost is not None:
             items = ",".join(work.lost_items) if len(work.lost_items) <= ITEMS_MAX else ""
             await self._dead_letter(record, owned, msgspec.structs.replace(work.lost, items=items))
         await self._write_row(record, owned, row, ids=work.ids, turns=work.turns, name=work.name)
         self._seconds.observe((self._clock.now_ms() - started_ms) / 1000)
+
+    async def _guarded(self, work: _Work, lost_id: str, handling: Awaitable[None]) -> None:
+        """Let an item, or a word about a key, be handled; a defect of ours must not stop the conversations of everybody else."""
+        try:
+            await handling
+        except (ProduceError, LostPartitionError):
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, it becomes a dead letter
+            work.lost = self._letter(work.record, cause=type(error).__name__, error=error, attempts=1, tenant=work.whose.tenant)
+            work.lost_items += [lost_id] if lost_id else []
 
     def _row(self, record: Record) -> ConversationRow:
         value = self._table.get(record.partition, record.key)
@@ -306,7 +307,8 @@ class RawToOutbound:
         """Return the text, the step it belongs to, and, where the agent failed, the dead letter that says so."""
         agent = work.whose.agent
         step = REDRIVE_STEP if _is_redriven(work) else ANSWER_STEP
-        history = tuple([(turn.role, turn.text) for turn in (*work.row.turns, *work.turns)])
+        # As many as the row keeps: one record may bring hundreds of messages, and all of their answers.
+        history = tuple([(turn.role, turn.text[:TURN_LENGTH_MAX]) for turn in (*work.row.turns, *work.turns)[-TURNS_MAX:]])
         turn = AgentTurn(
             conversation=work.key,
             instructions=agent.instructions,
@@ -429,6 +431,15 @@ class RawToOutbound:
     def _check(owned: Callable[[], bool]) -> None:
         if not owned():
             raise LostPartitionError
+
+
+def _part_of(record: Record) -> WebhookPart:
+    """Return what a record of [raw] holds; DecodeError if that is nothing which ingress or streams write."""
+    part: WebhookPart = decode(record.value, IN_RAW)
+    # Its row, its ids and where it is answered are the key's.
+    if not isinstance(part, RoutedPart) and part.conversation.encode("utf-8", "replace") != record.key:
+        raise DecodeError(f"WebhookPart of {part.conversation!r} under another key")
+    return part
 
 
 def _id_of(work: _Work, item: Item) -> str:

@@ -57,3 +57,15 @@ async def committed(settings: Settings, group: str, topic: str) -> bool:
         return all([(await reader.committed(each) or 0) >= ends[each] for each in partitions])
     finally:
         await reader.stop()
+
+
+async def committed_offset(settings: Settings, group: str, place: TopicPartition) -> int | None:
+    """Return what a group has committed for a partition; None if nothing."""
+    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=settings.topic_prefix + group, enable_auto_commit=False)
+    await reader.start()
+    try:
+        reader.assign([place])
+        offset: int | None = await reader.committed(place)
+        return offset
+    finally:
+        await reader.stop()

@@ -8,6 +8,13 @@ https://kafka.apache.org/protocol#The_Messages_OffsetFetch, and the same mistake
 Belonging to a group: a coordinator that is loading its groups, or cannot write, also says so to a member that is half way into one, and to
 a heartbeat. aiokafka expects that of a first request alone: elsewhere the answer was a defect to it, which ended the process.
 
+Having left one: a member that the coordinator has removed forgets its generation, and goes on committing without one. Of a group that
+has no members by then the broker takes such commits from anybody, and what the one who took over had committed last, its claims too, is
+gone.
+
+Being alive: heartbeats end before a member joins and go on once `on_partitions_assigned` has returned. Who has much to read there, as the
+sender with its ledger, is removed meanwhile, joins again, and reads it all again.
+
 Stopping: the fetcher cancels its tasks once and waits for them unguarded. One that swallows the cancellation, as the fetcher's own does
 just after an assignment, is waited for for ever; one that does not, as those that wait to ask an absent broker again, raises its
 CancelledError into whoever stops the consumer, who then seems to be cancelled, and the connections stay open.
@@ -39,6 +46,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
+    IllegalGenerationError,
     KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
@@ -76,6 +84,30 @@ async def _send_checked(coordinator: Any, request: Any) -> Any:
 
 
 GroupCoordinator._send_req = _send_checked  # noqa: SLF001
+
+
+_commit = GroupCoordinator._do_commit_offsets  # noqa: SLF001
+
+
+async def _commit_as_member(coordinator: Any, assignment: Any, offsets: Any) -> Any:
+    """Commit offsets; IllegalGenerationError of a member of a group that is none any more. It is looked at last: aiokafka tries again."""
+    if coordinator.generation < 0 and coordinator._subscription.partitions_auto_assigned():  # noqa: SLF001  # who assigns by hand has none
+        raise IllegalGenerationError(coordinator.group_id)
+    return await _commit(coordinator, assignment, offsets)
+
+
+GroupCoordinator._do_commit_offsets = _commit_as_member  # noqa: SLF001
+
+_join = GroupCoordinator._on_join_complete  # noqa: SLF001
+
+
+async def _join_alive(coordinator: Any, *joined: Any) -> None:
+    """Tell the listener what was assigned, with heartbeats meanwhile."""
+    coordinator._start_heartbeat_task()  # noqa: SLF001  # does nothing where they go on already, as they then do
+    await _join(coordinator, *joined)
+
+
+GroupCoordinator._on_join_complete = _join_alive  # noqa: SLF001
 
 
 async def _close(fetcher: Any) -> None:

@@ -9,6 +9,7 @@ class PlannedEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_fie
 
     `state` is planned (nothing was sent: its pair or number is paused, or it stands behind one of its conversation that waits) or unknown
     (it was tried `attempts` times, its answer was lost for the reason in `error`, and a status has `wait_s` more seconds to settle it).
+    No outcome of the send is older than `since`, milliseconds since 1970 UTC (0: it may be as old as anything).
     """
 
     send: OutboundEvent
@@ -18,3 +19,4 @@ class PlannedEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag_fie
     http_status: int = 0
     error: str = ""
     wait_s: float = 0.0
+    since: int = 0

@@ -4,7 +4,7 @@ Its key is where it goes; `conversation` stays the item's own key. It is version
 handle it as a new webhook, so it must not read it.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -35,3 +35,7 @@ class RoutedPart(WebhookPart, frozen=True, kw_only=True, omit_defaults=True, tag
 
     route: Route
     origin: RecordPosition
+
+
+IN_RAW: Any = WebhookPart | RoutedPart
+"""What a record of [raw] may be."""

@@ -1,6 +1,8 @@
 """The sender without servers: what a former owner claimed, or a status told of, is never sent as if nothing had been."""
 
 import asyncio
+import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +11,10 @@ import pytest
 
 from infra.clock import SystemClock
 from infra.kafka.record import Record
+from infra.retries import Patience
 from infra.settings import Settings
+from infra.simulator.faults import Fault
+from infra.simulator.platform import SimulatedPlatform
 from schemas.codec import decode
 from schemas.events.outbound import OutboundEvent
 from schemas.events.planned import PlannedEvent
@@ -64,7 +69,7 @@ def taken(sender: OutboundToPlatform, *, claimed: Record | None = None, told: Re
     """Let it have learnt of a claim or of a status when it took the partition."""
     partition = Partition(Since(0, 0))
     if has_plans:
-        partition.plans[TALK.key.encode()] = 1
+        partition.note_planned(TALK.key.encode(), 0)
     if told is not None:
         partition.note_platform_id(decode(told.value, OutboundEvent).id, "wamid.told")
     claims = {(claimed.topic, claimed.partition, claimed.offset)} if claimed is not None else set()
@@ -101,3 +106,62 @@ async def test_what_may_have_left_is_not_sent_again(sender: OutboundToPlatform, 
     await sender.handle([record])
     (sent,) = log.written
     assert (sent.topic, decode(sent.value, SentEvent).outcome) == ("sent", "accepted" if how == "told" else "unknown")
+
+
+async def test_a_plan_that_comes_again_is_looked_up_in_history(
+    sender: OutboundToPlatform, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was planned once more long after it was sent: what counts is when its own record was written."""
+    asked: list[str] = []
+
+    async def has_outcome(send: str, **_: object) -> bool:
+        asked.append(send)
+        return True
+
+    monkeypatch.setattr(sender._older, "has_outcome", has_outcome)
+    taken(sender)
+    sender._ledger.partition(3).since = Since(10_000, NOON_MS + 3_600_000)
+    record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
+    await sender.handle([record])
+    (plan,) = log.written
+    late = replace(plan, timestamp_ms=NOON_MS + 86_400_000)
+    await sender.handle([late])
+    assert (asked, len(log.written)) == ([decode(record.value, OutboundEvent).id], 1)
+
+
+class Granting(Log):
+    """Grants every claim."""
+
+    async def claim(self, record: Record) -> float:
+        self.claimed.append(record)
+        return math.inf
+
+    def begins(self, _: Record) -> None:
+        pass
+
+    def unclaim(self, _: Record) -> None:
+        pass
+
+
+async def test_what_a_status_tells_of_is_not_tried_again(tmp_path: Path) -> None:
+    """The platform has taken it and answers with an error of its own: its status, which comes first, settles it."""
+    log = Granting()
+    async with SimulatedPlatform() as platform:
+        platform.faults.turn("error", Fault(probability=1.0, accepted=True))
+        settings = Settings(
+            home=tmp_path, kafka="127.0.0.1:1", cassandra="127.0.0.1:1", whatsapp_api=platform.api_url, whatsapp_token="t", _env_file=None
+        )
+        config = SimpleNamespace(account_by_phone_number_id=lambda _: None)
+        context = Context(settings=settings, producer=cast("Any", log), config=cast("Any", config), clock=SystemClock())
+        sink = OutboundToPlatform(context, patience=Patience(first_delay_s=0.01))
+        sink.hosted(cast("Any", log))
+        taken(sink, has_plans=False)
+        await sink.start()
+        record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
+        send = decode(record.value, OutboundEvent).id
+        platform.books.watchers.append(lambda _: sink._ledger.note_accepted(3, send, "wamid.told"))
+        await sink.handle([record])
+        await sink.stop()
+    outcome = decode(log.written[-1].value, SentEvent)
+    assert (outcome.outcome, outcome.settled, outcome.platform_id) == ("accepted", True, "wamid.told")
+    assert len(platform.books.accepted()) == 1

@@ -1,19 +1,23 @@
 """A webhook body into its parts; what cannot be read is kept whole, beside those of its items that can."""
 
+from contextlib import suppress
+
 import msgspec
 
-from schemas.channels.base import Part
+from schemas.channels.base import BodyRefusedError, Part
 from schemas.channels.whatsapp.json_text import UnreadableError, is_readable, plain_tree_of, text_of, tree_of
 from schemas.channels.whatsapp.mend import mend
 from schemas.channels.whatsapp.parts import PREFIX, OversizeError
 from schemas.channels.whatsapp.usual import usual_part
 from schemas.channels.whatsapp.walk import walk
+from schemas.codec import DecodeError, decode
+from schemas.events.routed_part import IN_RAW
 from schemas.ids import conversation_key
 from schemas.topics import RAW
 
 
 def split(body: bytes, *, received_at_ms: int) -> list[Part]:
-    """Return the parts of a body, at least one; BodyRefusedError if it is not JSON.
+    """Return the parts of a body, at least one; BodyRefusedError if it is not JSON, or is what [raw] takes for an event of ours.
 
     A body of which our decoder refuses something is kept whole beside those of its items that can be read.
     """
@@ -34,7 +38,10 @@ def split(body: bytes, *, received_at_ms: int) -> list[Part]:
 
 
 def _kept(body: bytes) -> Part:
-    """Return the body as it is, for whoever reads the topic to dead-letter: it is no event that can be decoded."""
+    """Return the body as it is, for whoever reads the topic to dead-letter: it must be no event that can be decoded."""
+    with suppress(DecodeError):
+        decode(body, IN_RAW)
+        raise BodyRefusedError("the body is an event of this log, not a webhook")
     return Part(topic=RAW.name, key=conversation_key(channel=PREFIX, account="", contact=""), value=body)
 
 
