@@ -6,7 +6,7 @@ This file builds the real things; every other module takes what it needs as a pa
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -158,10 +158,10 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
             )
         )
         self._restorer = Restorer(settings, table)
-        self.restore = self._restorer.restore
+        self._conversations = ConversationTable(table, parts.producer)
         self.source = RawSource(parts.log, lambda: self.consumer, settings=settings)
         stage = RawToOutbound(
-            table=ConversationTable(table, parts.producer),
+            table=self._conversations,
             producer=parts.producer,
             config=parts.config,
             answer=parts.answer,
@@ -182,6 +182,11 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         self.on_rebalance_complete.connect(self._rebalanced)
         raw = self.topic(RAW.named(settings.topic_prefix), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
         self.agent(raw, name=_APP)(self._consume)
+
+    async def restore(self, partitions: Collection[int]) -> None:
+        """Bring the table up to the end of its changelog, and that in order where a paused worker has written late."""
+        await self._restorer.restore(partitions)
+        await self._conversations.write_outdone(partitions)
 
     def _new_consumer(self) -> Any:
         self.transport.Consumer = partial(RawConsumer, raw_topic=self.source.topic, take=self.host.take, commit=self.host.commit)
@@ -225,6 +230,8 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's types are not foll
         """Finish what is under way, commit it, then let Faust stop."""
         if self._watching is not None:
             self._watching.cancel()
+        if self._consumer is not None:
+            self._consumer.leave()
         await self.host.drain(_DRAIN_S)
         if self._consumer is not None:
             await self.commit(None)

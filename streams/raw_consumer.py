@@ -17,6 +17,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 from mode import Service
 
+from infra.closing import Closing
 from streams.faust_host import Fetched
 
 log = structlog.get_logger()
@@ -28,6 +29,7 @@ Write = Callable[[Mapping[int, int]], Awaitable[bool]]
 Commit = Callable[[Write], Awaitable[bool]]
 
 _FETCH_S = 1.0
+_FAREWELL_S = 2.0
 
 
 class RawConsumer(Consumer):  # type: ignore[misc]  # Faust's types are not followed
@@ -39,6 +41,7 @@ class RawConsumer(Consumer):  # type: ignore[misc]  # Faust's types are not foll
         self._raw_topic = raw_topic
         self._take = take
         self._commit_of = commit
+        self._leaving = Closing()
         super().__init__(transport, **options)
 
     def _new_consumer_thread(self) -> "_InOurLoop":
@@ -79,10 +82,15 @@ class RawConsumer(Consumer):  # type: ignore[misc]  # Faust's types are not foll
     async def _write(self, offsets: Mapping[int, int]) -> bool:
         assigned = self.assignment()
         mine = {place: offset for number, offset in offsets.items() if (place := TP(self._raw_topic, number)) in assigned}
-        # After a crash it ends before the application does.
-        with suppress(ConsumerStoppedError):
-            return bool(mine) and bool(await self._commit(mine))
+        # After a crash it ends before the application does; and aiokafka waits for a coordinator for ever.
+        with suppress(ConsumerStoppedError, TimeoutError):
+            async with self._leaving.limited(None):
+                return bool(mine) and bool(await self._commit(mine))
         return False
+
+    def leave(self) -> None:
+        """Wait no longer than a moment for any commit from now on: what is not committed is repeated, which its ids make harmless."""
+        self._leaving.close(within_s=_FAREWELL_S)
 
     async def verify_all_partitions_active(self) -> None:
         """Look for nothing: the host compares what it was given with the ends of the log, and Faust would look at its own streams."""

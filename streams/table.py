@@ -6,7 +6,8 @@ conversation, the one with the higher offset done: a paused worker's late write 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import faust
 
@@ -21,13 +22,42 @@ from streams.rows import replaces
 # in the system's, and a large one is filled for an hour before the memory of a worker stays what it is.
 STORE_OPTIONS = {"block_cache_size": 1 << 20, "write_buffer_size": 4 << 20, "max_write_buffer_number": 2, "bloom_filter_size": 10}
 _PERSIST_EVERY = 64
+_GAP_MAX = 10_000
 _KEYS = "rocksdb.estimate-num-keys"
+
+
+class _Whole:
+    """Which records of a changelog partition the local store has: all below `end`, and some above, acknowledged out of order.
+
+    Where one stays out somebody else has written it: what comes above that is not known to be whole before it is restored.
+    """
+
+    def __init__(self, end: int) -> None:
+        self.end = self.persisted = end
+        self._above: set[int] = set()
+
+    def add(self, offset: int) -> None:
+        """Note a record that was written to the store."""
+        if offset > self.end:
+            if len(self._above) < _GAP_MAX:
+                self._above.add(offset)
+            return
+        self.end += offset == self.end
+        while self.end in self._above:
+            self._above.discard(self.end)
+            self.end += 1
 
 
 class NewestRowTable(faust.Table):  # type: ignore[misc]  # Faust's types are not followed
     """A Faust table that restores, for each key, the row with the highest offset done."""
 
     logger = logging.getLogger("faust.tables")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.outdone: set[tuple[int, bytes]] = set()
+        """Partition and key of rows that an older one follows in the changelog, where compaction would keep that one."""
+        self._whole: dict[int, _Whole] = {}
 
     def next_to_restore(self, partition: int) -> int:
         """Return the offset of the first changelog record that the local store may not have."""
@@ -42,7 +72,28 @@ class NewestRowTable(faust.Table):  # type: ignore[misc]  # Faust's types are no
                 store.delete(record.key)
             elif replaces(record.value, store.get(record.key)):
                 store.put(record.key, record.value)
+            else:
+                self.outdone.add((partition, record.key))
+                continue
+            self.outdone.discard((partition, record.key))
         self.data.set_persisted_offset(self._source(partition), records[-1].offset)
+
+    def restored(self, partition: int, end: int) -> None:
+        """Note that the local store has all of a partition's changelog below `end`."""
+        self._whole[partition] = _Whole(end)
+
+    def written(self, partition: int, offset: int) -> None:
+        """Note that a record of the changelog is in the local store, and now and then where to go on restoring after a restart.
+
+        That is where it is whole: a paused worker's late row comes behind its successor's, which this store has not got.
+        """
+        whole = self._whole.get(partition)
+        if whole is None:
+            return
+        whole.add(offset)
+        if whole.end - whole.persisted >= _PERSIST_EVERY:
+            whole.persisted = whole.end
+            self.data.set_persisted_offset(self._source(partition), whole.end - 1)
 
     def _source(self, partition: int) -> faust.types.TP:
         return faust.types.TP(self.changelog_topic.get_topic_name(), partition)
@@ -54,7 +105,6 @@ class ConversationTable:
     def __init__(self, table: NewestRowTable, producer: Producer) -> None:
         self._table = table
         self._producer = producer
-        self._since_persisted: dict[int, int] = {}
         self._hits, self._misses = (TABLE_READS.labels(table.name, result) for result in ("hit", "miss"))
         self._writes = TABLE_WRITES.labels(table.name)
         TABLE_KEYS.labels(table.name).set_function(self._keys)
@@ -75,18 +125,16 @@ class ConversationTable:
         else:
             store.put(key, value)
         self._writes.inc()
-        # Where to go on restoring after a restart. Acknowledgements may be handled out of order, so it stays well behind the newest.
-        count = self._since_persisted.get(partition, 0) + 1
-        if count >= _PERSIST_EVERY:
-            count = 0
-            self._persist(partition, offset)
-        self._since_persisted[partition] = count
+        self._table.written(partition, offset)
+
+    async def write_outdone(self, partitions: Collection[int]) -> None:
+        """Write again what restoring these partitions found followed by older rows; ProduceError if the log does not take it."""
+        outdone = self._table.outdone
+        outdone.difference_update([each for each in outdone if each[0] not in partitions])  # they went elsewhere before they were restored
+        while outdone:
+            partition, key = next(iter(outdone))
+            await self.put(partition, key, self._table.data._db_for_partition(partition).get(key))  # noqa: SLF001  # see above
+            outdone.discard((partition, key))
 
     def _keys(self) -> int:
         return sum(store.property_int_value(_KEYS) or 0 for store in self._table.data._dbs.values())  # noqa: SLF001  # see above
-
-    def _persist(self, partition: int, offset: int) -> None:
-        source = faust.types.TP(self._table.changelog_topic.get_topic_name(), partition)
-        behind = offset - 2 * _PERSIST_EVERY
-        if behind > (self._table.data.persisted_offset(source) or 0):
-            self._table.data.set_persisted_offset(source, behind)

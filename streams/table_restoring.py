@@ -44,6 +44,9 @@ class Restored(Protocol):
     def restore(self, partition: int, records: Sequence[Record]) -> None:
         """Write changelog records to it, and that it has them."""
 
+    def restored(self, partition: int, end: int) -> None:
+        """Note that it has all below `end`."""
+
 
 class Restorer:
     """Brings partitions of the local store up to the end of their changelog."""
@@ -83,6 +86,8 @@ class Restorer:
                 count += len(records)
         # What compaction or markers left out at the end is not there to be read.
         self._left.clear()
+        for number, end in ends.items():
+            self._table.restored(number, end)
         took_s = time.monotonic() - began_at
         TABLE_RECOVERY_SECONDS.labels(_TABLE).observe(took_s)
         log.info("the table is restored", partitions=len(partitions), records=count, seconds=round(took_s, 3))

@@ -19,6 +19,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record import MemoryRecords
 
+from infra.closing import Closing
 from infra.kafka.connection import aiokafka_options
 from infra.retries import AwayError
 from infra.settings import Settings
@@ -73,8 +74,7 @@ class Questions:
         self._timeout_s = timeout_s
         self._lock = asyncio.Lock()
         self._client: Any = None
-        self._limit: asyncio.Timeout | None = None
-        self._is_closed = False
+        self._closing = Closing()
 
     async def ask(self, question: Callable[[Any], Awaitable[R]]) -> R:
         """Return what `question` makes of the client; what may pass is asked again. AwayError if there is no answer in time.
@@ -84,12 +84,8 @@ class Questions:
         async with self._lock:
             failures: list[KafkaError] = []
             try:
-                async with asyncio.timeout(0 if self._is_closed else self._timeout_s) as limit:
-                    self._limit = limit
-                    try:
-                        return await self._until_answered(question, failures)
-                    finally:
-                        self._limit = None
+                async with self._closing.limited(self._timeout_s):
+                    return await self._until_answered(question, failures)
             except (KafkaError, TimeoutError) as error:
                 await self._close()
                 raise AwayError(f"Kafka at {self._settings.kafka} does not say where groups stand: {self._why(error, failures)}") from error
@@ -111,14 +107,12 @@ class Questions:
     def _why(self, error: KafkaError | TimeoutError, failures: Sequence[KafkaError]) -> str:
         if isinstance(error, KafkaError):
             return type(error).__name__
-        why = "the connection was closed" if self._is_closed else f"no answer in {self._timeout_s:g} s"
+        why = "the connection was closed" if self._closing.is_closed else f"no answer in {self._timeout_s:g} s"
         return f"{why} ({type(failures[-1]).__name__})" if failures else why
 
     async def close(self) -> None:
         """Close the connection for good; a question under way has no answer then, whatever time it had left."""
-        self._is_closed = True
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(0.0)
+        self._closing.close()
         async with self._lock:
             await self._close()
 

@@ -92,12 +92,11 @@ async def test_what_may_pass_is_asked_again_by_a_new_connection(monkeypatch: pyt
 
 async def test_closing_ends_the_question_under_way() -> None:
     """Who stops must not wait for a broker that is silent; what is asked after that has no answer either."""
-    met = asyncio.Event()
+    met, writers = asyncio.Event(), list[asyncio.StreamWriter]()
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         met.set()
-        await reader.read()
-        writer.close()
 
     async def places(client: Any) -> list[Place]:
         return await places_of(client, ["raw"])
@@ -111,3 +110,6 @@ async def test_closing_ends_the_question_under_way() -> None:
         for each in (*asked, questions.ask(places)):
             with pytest.raises(AwayError, match="the connection was closed"):
                 await each
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()

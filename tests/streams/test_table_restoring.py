@@ -1,8 +1,8 @@
 """streams.table_restoring: the local store from the real changelog, also when it is interrupted and begun again."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -15,8 +15,9 @@ from infra.settings import Settings
 from schemas.topics import CONVERSATIONS_CHANGELOG
 from streams.app import create_app
 from streams.rows import ConversationRow, offset_done
-from streams.table import NewestRowTable
+from streams.table import ConversationTable, NewestRowTable
 from streams.table_restoring import AheadError, Restorer
+from tests.reading import records
 
 pytestmark = pytest.mark.servers
 
@@ -65,6 +66,54 @@ async def test_of_two_rows_the_one_that_has_done_more_stays(settings: Settings, 
     await Restorer(settings, table).restore({PARTITION})
     assert read == [6, 7]
     assert [stored(table, key) for key in (b"a", b"b")] == [7, 9]
+
+
+@asynccontextmanager
+async def writing(settings: Settings, table: NewestRowTable) -> AsyncIterator[ConversationTable]:
+    """Yield the table as the stage writes it."""
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    try:
+        yield ConversationTable(table, producer)
+    finally:
+        await producer.stop()
+
+
+async def test_what_a_successor_wrote_is_restored_whatever_was_written_behind_it(settings: Settings) -> None:
+    """A paused worker goes on writing for a moment: its store must not say that it has what came meanwhile."""
+    await create_topics(settings)
+    table = local_table(settings)
+    await Restorer(settings, table).restore({PARTITION})
+    async with writing(settings, table) as rows:
+        for number in range(100):
+            await rows.put(PARTITION, b"ours %d" % number, row(number))
+        before = table.next_to_restore(PARTITION)
+        assert 0 < before <= 100
+        await logged(settings, [(b"theirs %d" % number, row(number)) for number in range(300)])
+        for number in range(200):
+            await rows.put(PARTITION, b"late %d" % number, row(number))
+    assert before <= table.next_to_restore(PARTITION) <= 100
+    await Restorer(settings, table).restore({PARTITION})
+    assert all(stored(table, b"theirs %d" % number) == number for number in range(300))
+    assert table.next_to_restore(PARTITION) == 600
+
+
+async def test_of_two_rows_the_newer_one_is_written_again_where_it_is_not_the_last(settings: Settings) -> None:
+    """Compaction keeps the last one: without ours, whoever restores after that has the older one."""
+    await create_topics(settings)
+    await logged(settings, [(b"a", row(7)), (b"a", row(5)), (b"b", row(7)), (b"b", row(5)), (b"b", row(8)), (b"c", row(1))])
+    table = local_table(settings)
+    await Restorer(settings, table).restore({PARTITION})
+    assert table.outdone == {(PARTITION, b"a")}
+    async with writing(settings, table) as rows:
+        await rows.write_outdone({PARTITION})
+        await rows.write_outdone({PARTITION})
+    found = [record for record in await records(settings, CONVERSATIONS_CHANGELOG.name) if record.partition == PARTITION]
+    assert [(record.key, offset_done(record.value)) for record in found[6:]] == [(b"a", 7)]
+    table.outdone.add((PARTITION, b"a"))
+    async with writing(settings, table) as rows:
+        await rows.write_outdone({0})  # it is somebody else's by now
+    assert len(await records(settings, CONVERSATIONS_CHANGELOG.name)) == 7
 
 
 async def test_interrupted_it_goes_on(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

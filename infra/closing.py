@@ -1,0 +1,39 @@
+"""Time limits that end with whoever is told to end: what is under way then, and what comes after, has little more time, or none."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Closing:
+    """Limits what is awaited; once it is closed everything has `within_s` seconds, whatever time it had before."""
+
+    def __init__(self) -> None:
+        self._limits: set[asyncio.Timeout] = set()
+        self._within_s: float | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was told to end."""
+        return self._within_s is not None
+
+    @asynccontextmanager
+    async def limited(self, timeout_s: float | None) -> AsyncIterator[None]:
+        """Let the body take so many seconds (None: any); TimeoutError if it takes longer, or is at it for too long once this is closed."""
+        if self._within_s is not None:
+            timeout_s = self._within_s if timeout_s is None else min(timeout_s, self._within_s)
+        async with asyncio.timeout(timeout_s) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
+
+    def close(self, within_s: float = 0.0) -> None:
+        """End what is under way, and whatever begins from now on, within so many seconds of now or of its beginning."""
+        self._within_s = within_s
+        until = asyncio.get_running_loop().time() + within_s
+        for limit in self._limits:
+            left = limit.when()
+            if not limit.expired() and (left is None or left > until):
+                limit.reschedule(until)
