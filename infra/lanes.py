@@ -143,11 +143,12 @@ def _check_order(lane: _Lane[T], places: Iterable[Place]) -> None:
 
 
 class Lanes(Generic[T]):
-    """Runs `handle` over the items of each lane in order, over different lanes at once, with at most `limit` items inside.
+    """Runs `handle` over the items of each lane in order, over different lanes at once, with at most `limit` places taken.
 
     `handle` gets what had queued up in the lane, at most `batch_max` items. It must deal with its own errors: one that escapes is a defect
     of the process, so it stops the lane where it is and is given to `on_fatal`; nothing of that lane is handled after it.
     Where `place` says where an item stands, each lane checks its own sequence; an item that comes after a later one is such a defect.
+    An item takes as many places as `weigh` says.
     """
 
     def __init__(
@@ -158,8 +159,10 @@ class Lanes(Generic[T]):
         on_fatal: Callable[[BaseException], None],
         batch_max: int = 1,
         place: Callable[[T], Place] | None = None,
+        weigh: Callable[[T], int] = lambda _: 1,
     ) -> None:
         self._handle = handle
+        self._weigh = weigh
         self._place = place
         self._limit = limit
         self._batch_max = batch_max
@@ -172,45 +175,46 @@ class Lanes(Generic[T]):
         self._idle.set()
 
     def __len__(self) -> int:
-        """How many items are inside: queued or being handled."""
+        """How many places are taken by what is inside: queued or being handled."""
         return self._inside
 
     async def submit(self, key: Hashable, item: T) -> None:
-        """Queue the item behind the others of its lane; waits while `limit` items are inside."""
+        """Queue the item behind the others of its lane; waits while all places are taken."""
         await self.wait_for_room()
         self.put(key, item)
 
     def inside(self, key: Hashable) -> int:
-        """Return how many items of a lane are inside."""
+        """Return how many places a lane takes."""
         lane = self._lanes.get(key)
         return lane.inside if lane is not None else 0
 
     @property
     def room(self) -> int:
-        """How many more items there is room for; below 0 where some were put in past that."""
+        """How many places are left; below 0 where some items were put in past that."""
         return self._limit - self._inside
 
     @property
     def is_full(self) -> bool:
-        """Whether `limit` items are inside."""
+        """Whether all places are taken."""
         return self._inside >= self._limit
 
     async def wait_for_room(self) -> None:
-        """Wait while `limit` items are inside."""
+        """Wait while all places are taken."""
         while self._inside >= self._limit:
             self._room.clear()
             await self._room.wait()
 
     def put(self, key: Hashable, item: T) -> None:
         """Queue the item behind the others of its lane, at once."""
-        self._inside += 1
+        places = self._weigh(item)
+        self._inside += places
         self._idle.clear()
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane()
             lane.task = asyncio.create_task(self._run(key, lane), name="lane")
         lane.queue.append(item)
-        lane.inside += 1
+        lane.inside += places
 
     async def _run(self, key: Hashable, lane: _Lane[T]) -> None:
         queue = lane.queue
@@ -222,7 +226,7 @@ class Lanes(Generic[T]):
                         _check_order(lane, map(self._place, batch))
                     await self._handle(batch)
                 finally:
-                    self._leave(lane, len(batch))
+                    self._leave(lane, sum(map(self._weigh, batch)))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever escapes a handler must stop the process, not vanish in a task
@@ -256,7 +260,7 @@ class Lanes(Generic[T]):
         lanes = [self._lanes.pop(key) for key in [key for key in self._lanes if which(key)]]
         tasks = [lane.task for lane in lanes if lane.task is not None]
         for lane in lanes:
-            self._leave(lane, len(lane.queue))
+            self._leave(lane, sum(map(self._weigh, lane.queue)))
             lane.queue.clear()
         if tasks and timeout_s > 0:
             await asyncio.wait(tasks, timeout=timeout_s)

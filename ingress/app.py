@@ -5,7 +5,7 @@ This file builds the real things and hands them to the routes; every other modul
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,6 +56,7 @@ from ingress.queue_position import QueuePositions
 from ingress.splitting import Splitting
 from ingress.webhook_to_raw import STORE_DEADLINE_S, WebhooksFirst, WebhookToRaw
 from schemas.channels import CHANNELS
+from schemas.events.config import Account
 
 log = structlog.get_logger()
 
@@ -74,10 +75,13 @@ class InstallationSecrets:
         self._tables = tables
         self.complete = False  # until the accounts were read once, a refused signature may only be one we do not know yet
 
-    def app_secrets(self) -> Sequence[bytes]:
-        """Return every secret that is valid now."""
-        accounts = {account.app_secret.encode() for account in self._tables.accounts.values() if account.app_secret}
-        return (*self._own, *accounts.difference(self._own))
+    def app_secrets(self, account: str | None = None) -> Sequence[bytes]:
+        """Return every secret that is valid now; with the platform's id of an account the installation's and that account's own."""
+        accounts: Iterable[Account | None] = self._tables.accounts.values()
+        if account is not None:
+            accounts = [self._tables.account_by_phone_number_id(account)]
+        secrets = {each.app_secret.encode() for each in accounts if each is not None and each.app_secret}
+        return (*self._own, *secrets.difference(self._own))
 
     def verify_token(self) -> str:
         """Return the token of the verification challenge."""

@@ -27,7 +27,7 @@ from ingress.splitting import SplittingEndedError
 from ingress.takes import Parameter, takes
 from schemas.channels.base import BodyRefusedError, Channel, Part
 from schemas.codec import cloud_event_headers
-from schemas.ids import event_id
+from schemas.ids import NOBODY, event_id, split_conversation_key
 from schemas.topics import BODY_BYTES_MAX, STATUS
 
 log = structlog.get_logger()
@@ -48,8 +48,8 @@ class Secrets(Protocol):
 
     complete: bool
 
-    def app_secrets(self) -> Sequence[bytes]:
-        """Return every secret that is valid now."""
+    def app_secrets(self, account: str | None = None) -> Sequence[bytes]:
+        """Return every secret that is valid now; with the platform's id of an account those that may sign for it."""
 
     def verify_token(self) -> str:
         """Return the token of the verification challenge."""
@@ -100,7 +100,7 @@ class WebhookToRaw:
             return problem(408, "Body too slow", f"The whole body must arrive within {BODY_DEADLINE_S:.0f} seconds.")
 
     async def _take(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        if not await self._verify(body, headers):
+        if not await self._verify(body, headers, self._secrets.app_secrets()):
             if not self._secrets.complete:
                 # It may be signed with the secret of an account that we have yet to read.
                 return problem(503, "Starting", "The accounts are being read; send the webhook again.", {"Retry-After": "2"})
@@ -113,6 +113,8 @@ class WebhookToRaw:
         except SplittingEndedError:
             log.warning("webhook not split", size=len(body))
             return problem(503, "Not stored", "The body could not be split this time; send the webhook again.", {"Retry-After": "5"})
+        if not await self._may_be_of(parts, body, headers):
+            return problem(401, "Signature refused", "The app secret of one account signs nothing of another: apply each with its own.")
         point("ingress.before_produce")
         try:
             await self._store(parts, received_at_ms)
@@ -122,8 +124,16 @@ class WebhookToRaw:
         point("ingress.produced")
         return _STORED
 
-    async def _verify(self, body: bytes, headers: Mapping[str, str]) -> bool:
-        secrets = self._secrets.app_secrets()
+    async def _may_be_of(self, parts: Sequence[Part], body: bytes, headers: Mapping[str, str]) -> bool:
+        """Tell whether whoever signed the body may speak for every account in it: one tenant's secret is nobody else's."""
+        count = len(self._secrets.app_secrets())
+        for account in {split_conversation_key(part.key)[1] for part in parts} - {NOBODY}:
+            secrets = self._secrets.app_secrets(account)
+            if len(secrets) < count and not await self._verify(body, headers, secrets):
+                return False
+        return True
+
+    async def _verify(self, body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes]) -> bool:
         if len(body) <= LARGE_BODY_BYTES:
             return self._channel.verify(body, headers, secrets)
         # Milliseconds for each secret there is, whoever posted it; hashing lets others go on meanwhile.

@@ -14,6 +14,10 @@ _SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
 _CALLBACK = re.compile(r"o1\.([0-9a-f]{32})\.([0-9a-f]{8})")
 
 
+NOBODY = "-"
+"""Stands in a conversation's key for an account or a contact that was not named."""
+
+
 def conversation_key(*, channel: str, account: str, contact: str) -> str:
     """Return `channel:account:contact`, URL-safe; an empty account or contact becomes `-`.
 
@@ -24,7 +28,7 @@ def conversation_key(*, channel: str, account: str, contact: str) -> str:
 
 def _key_part(text: str) -> str:
     if not text:
-        return "-"
+        return NOBODY
     # What nearly every id is made of is safe as it is, and known to be at a tenth of what quoting costs.
     part = text if _SAFE.fullmatch(text) else quote(text, safe="", errors="surrogatepass")
     if len(part) <= _CONTACT_LENGTH_MAX:

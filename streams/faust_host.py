@@ -51,7 +51,7 @@ class Source(Protocol):
         """Return the offset of the first record at or above `offset`."""
 
     async def go_back(self, partition: int, offset: int) -> None:
-        """Have the records from `offset` on delivered again."""
+        """Have the records from `offset` on delivered again, unless the partition is somebody else's by now."""
 
     async def ends(self, partitions: Collection[int]) -> dict[int, int]:
         """Return the offset after the last record of each partition."""
@@ -139,7 +139,13 @@ class FaustHost:
         self._starts: dict[int, int] = {}
         self._is_closed = False  # what is queued is being dropped: whatever came after it would overtake it
         self._epoch = 0  # what was being taken when it was closed is taken no further, also where it is open again
-        self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=_IN_FLIGHT_MAX, on_fatal=self._on_fatal, place=_place_in_lane)
+        self._lanes: Lanes[_Work] = Lanes(
+            self._run_lane,
+            limit=_IN_FLIGHT_MAX,
+            on_fatal=self._on_fatal,
+            place=_place_in_lane,
+            weigh=lambda work: work.record.places,
+        )
         self._left = LeftInLog(self._lanes, lane=_lane, put=self._put_late, read=source.read, owns=self._has, failed=self._on_fatal)
         IN_FLIGHT.labels(name).set_function(lambda: len(self._lanes))
         LEFT_IN_LOG.labels(name).set_function(lambda: len(self._left))
@@ -195,9 +201,10 @@ class FaustHost:
         try:
             is_next = await self._is_next(partition, record, generation)
         except Exception as error:  # noqa: BLE001  # never go on over what may be a hole
-            self._close()
-            self._on_fatal(error)
-            return False
+            if self._partitions.get(record.partition) is partition and self._is_current(partition):
+                self._close()
+                self._on_fatal(error)
+            return False  # else it went elsewhere meanwhile, and nobody can go back in it here
         return is_next and self._partitions.get(record.partition) is partition
 
     async def _is_next(self, partition: _Partition, record: Any, generation: int) -> bool:

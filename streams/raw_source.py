@@ -1,8 +1,10 @@
 """Where [raw] stands, and going back in it: the corrections to what Faust delivers (infra/decisions/0002-faust.md)."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from infra.kafka.bounded import Stretch, read_stretch
@@ -30,8 +32,9 @@ class RawSource:
         return await self._log.first_at(RAW.name, partition, offset)
 
     async def go_back(self, partition: int, offset: int) -> None:
-        """Have the records from `offset` on delivered again."""
-        await self._consumer().seek_wait({TP(self.topic, partition): offset})
+        """Have the records from `offset` on delivered again, unless the partition is somebody else's by now."""
+        with suppress(IllegalStateError):  # whoever has it begins at what is committed
+            await self._consumer().seek_wait({TP(self.topic, partition): offset})
 
     async def ends(self, partitions: Collection[int]) -> dict[int, int]:
         """Return the offset after the last record of each partition; AwayError if the broker does not say."""

@@ -188,6 +188,28 @@ class TestLanes:
         await asyncio.wait_for(blocked, 5)
         assert await lanes.drain(5)
 
+    async def test_a_heavy_item_takes_the_places_of_several(self) -> None:
+        """Of large ones fewer are held in memory; all places are free again when all is done, or was dropped."""
+        gate = asyncio.Event()
+
+        async def handle(_: Sequence[int]) -> None:
+            await gate.wait()
+
+        lanes = Lanes(handle, limit=10, on_fatal=fail, weigh=lambda item: item)
+        for number in (1, 4, 4):
+            await lanes.submit(number, number)
+        assert (len(lanes), lanes.room, lanes.inside(4), lanes.is_full) == (9, 1, 8, False)
+        await lanes.submit(7, 7)
+        assert (len(lanes), lanes.is_full) == (16, True)
+        gate.set()
+        assert await lanes.drain(5)
+        gate.clear()
+        for number in (3, 3, 3):
+            lanes.put(0, number)
+        gate.set()
+        await lanes.retire(timeout_s=5)
+        assert (len(lanes), lanes.room) == (0, 10)
+
     async def test_a_batch_holds_what_had_queued_up(self) -> None:
         """A handler that can take several gets all that waited, in order, up to the bound."""
         gate = asyncio.Event()

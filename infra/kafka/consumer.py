@@ -130,7 +130,14 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._at_once = at_once
         self._marks: dict[TopicPartition, Watermark] = {}
         self._commits = Commits(group=self._group, folder=settings.home / "claims", marks=lambda: self._marks)
-        self._lanes: Lanes[_Work] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=self._on_fatal, place=_place_in_lane)
+        self._lanes: Lanes[_Work] = Lanes(
+            self._run_lane,
+            limit=limit,
+            batch_max=batch_max,
+            on_fatal=self._on_fatal,
+            place=_place_in_lane,
+            weigh=lambda work: work.record.places,
+        )
         self._may_be_left = frozenset(left_in_log)
         self._left: LeftInLog[TopicPartition] = LeftInLog(
             self._lanes,

@@ -15,6 +15,9 @@ gone.
 Being alive: heartbeats end before a member joins and go on once `on_partitions_assigned` has returned. Who has much to read there, as the
 sender with its ledger, is removed meanwhile, joins again, and reads it all again.
 
+Waiting for an answer: 40 seconds for any request, and Faust 90. A broker that is frozen, or cut off by the network, takes connections and
+does not answer; the others have taken over what it led after a few seconds, and nobody here asks them before that time is over.
+
 Stopping: the fetcher cancels its tasks once and waits for them unguarded. One that swallows the cancellation, as the fetcher's own does
 just after an assignment, is waited for for ever; one that does not, as those that wait to ask an absent broker again, raises its
 CancelledError into whoever stops the consumer, who then seems to be cancelled, and the connections stay open.
@@ -62,7 +65,11 @@ from aiokafka.protocol.metadata import MetadataRequest
 log = structlog.get_logger()
 
 _AGAIN_S = 0.1
-_OF_MEMBERS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest)
+# No request of ours is held by a broker for longer than two seconds, but those of members that wait for other members: the broker answers
+# them when all have come, or the sessions of those that have not are over (seven seconds).
+_ANSWER_S, _MEMBERS_S = 5.0, 15.0
+_WAIT_FOR_MEMBERS = (JoinGroupRequest, SyncGroupRequest)
+_OF_MEMBERS = (*_WAIT_FOR_MEMBERS, HeartbeatRequest)
 _OF_THE_COORDINATOR = frozenset({NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError})
 
 _send = GroupCoordinator._send_req  # noqa: SLF001  # there is nothing public between the request and what is made of its answer
@@ -187,11 +194,25 @@ def _build_that_makes_nothing(request: Any, struct: Any) -> Any:
 
 MetadataRequest.build = _build_that_makes_nothing
 
+_connect = AIOKafkaConnection.connect
+
+
+async def _connect_in_time(connection: Any) -> Any:
+    """Connect, and wait no longer for this and for answers than a broker may take."""
+    connection._request_timeout = min(connection._request_timeout, _ANSWER_S)  # noqa: SLF001
+    return await _connect(connection)
+
+
+AIOKafkaConnection.connect = _connect_in_time
+
 _write = AIOKafkaConnection.send
 
 
 def _send_connected(connection: Any, request: Any, expect_response: bool = True) -> Any:  # aiokafka's signature
     """Send a request on a connection; KafkaConnectionError, which aiokafka then tries again, if it is closed."""
+    timeout_s = connection._request_timeout  # noqa: SLF001
+    if isinstance(request, _WAIT_FOR_MEMBERS):
+        connection._request_timeout = _MEMBERS_S  # noqa: SLF001
     try:
         return _write(connection, request, expect_response)
     except KafkaError:
@@ -199,6 +220,8 @@ def _send_connected(connection: Any, request: Any, expect_response: bool = True)
     except RuntimeError as error:
         connection.close(reason=CloseReason.CONNECTION_BROKEN)
         raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} is closed: {error}") from error
+    finally:
+        connection._request_timeout = timeout_s  # noqa: SLF001
 
 
 AIOKafkaConnection.send = _send_connected

@@ -30,7 +30,7 @@ LARGE = text_body(account=ACCOUNT, phone="15550001111", texts=[("wamid.1", "a" *
 class Secrets:
     complete = True
 
-    def app_secrets(self) -> Sequence[bytes]:
+    def app_secrets(self, _: str | None = None) -> Sequence[bytes]:
         return (SECRET,)
 
     def verify_token(self) -> str:

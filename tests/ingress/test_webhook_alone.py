@@ -1,6 +1,7 @@
 """ingress.webhook_to_raw in this process: what it does while the log is slow, and that nothing stands in front of it."""
 
 import asyncio
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from infra.clock import SystemClock
 from infra.kafka.producer import ProduceError, Producer
-from infra.simulator.signing import sign
+from infra.simulator.signing import dump, sign
 from infra.simulator.webhooks import text_body
 from ingress import webhook_to_raw
 from ingress.app import create_app
@@ -48,7 +49,7 @@ class _Log(Producer):
 class _Secrets:
     complete = True
 
-    def app_secrets(self) -> tuple[bytes]:
+    def app_secrets(self, _: str | None = None) -> tuple[bytes]:
         return (_SECRET,)
 
     def verify_token(self) -> str:
@@ -59,8 +60,8 @@ def _webhook(log: _Log) -> WebhookToRaw:
     return WebhookToRaw(CHANNELS["whatsapp"], producer=log, secrets=_Secrets(), clock=SystemClock())
 
 
-def _scope(body: bytes, path: str = PATHS[0], method: str = "POST") -> Scope:
-    headers = [(name.lower().encode(), text.encode()) for name, text in sign(body, _SECRET).items()]
+def _scope(body: bytes, path: str = PATHS[0], method: str = "POST", *, secret: bytes = _SECRET) -> Scope:
+    headers = [(name.lower().encode(), text.encode()) for name, text in sign(body, secret).items()]
     return {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
 
 
@@ -166,3 +167,55 @@ async def _called(log: _Log, scope: Scope) -> list[Message]:
     await WebhooksFirst(passed_on)(scope, _receiving(_BODY), send)
     acknowledging.cancel()
     return sent
+
+
+class _OfTwoTenants:
+    """The installation's secret, and those of two accounts; a third one has none."""
+
+    complete = True
+    _own = {"1": b"of one", "2": b"of two"}
+
+    def app_secrets(self, account: str | None = None) -> tuple[bytes, ...]:
+        return (_SECRET, *(each for name, each in self._own.items() if account in {None, name}))
+
+    def verify_token(self) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("secret", "accounts", "status"),
+    [
+        (b"of one", ("1",), 200),
+        (b"of one", ("2",), 401),
+        (b"of one", ("3",), 401),
+        (b"of one", ("1", "2"), 401),
+        (b"of one", ("",), 200),
+        (_SECRET, ("1", "2", "3"), 200),
+        (b"of nobody", ("1",), 401),
+    ],
+)
+async def test_one_accounts_secret_signs_nothing_of_another(secret: bytes, accounts: tuple[str, ...], status: int) -> None:
+    """Who has a tenant's app secret must not speak for another tenant's users. Nothing of such a body is stored."""
+    bodies = [text_body(account=each, phone="15550001111", texts=[("wamid.1", "hello")], at_s=1) for each in accounts]
+    body = dump({"object": "whatsapp_business_account", "entry": [entry for each in bodies for entry in json.loads(each)["entry"]]})
+    log = _Log(full=len(accounts))
+    webhook = WebhookToRaw(CHANNELS["whatsapp"], producer=log, secrets=_OfTwoTenants(), clock=SystemClock())
+    scope = _scope(body, secret=secret)
+    posting = asyncio.create_task(webhook.receive(Request(scope, _receiving(body))))
+    if status == 200:
+        await log.is_full.wait()
+        for future in log.futures:
+            future.set_result(1)
+    assert (await posting).status_code == status
+    assert len(log.futures) == (len(accounts) if status == 200 else 0)
+
+
+async def test_an_event_of_ours_is_no_webhook() -> None:
+    """Python's JSON refuses a key that is there twice, ours does not: kept as it came it would be read as what streams tell each other."""
+    part = '"channel":"whatsapp","account":"2","conversation":"wa:2:3","received_at":1,"changes":[]'
+    route = '"route":{"step":"link","canonical":"wa:2:4"},"origin":{"topic":"raw","partition":0,"offset":0}'
+    for event in (f'{{"v":1,{part},"v":1}}', f'{{"v":2,{part},{route},"v":2}}'):
+        body = event.encode()
+        log = _Log()
+        response = await _webhook(log).receive(Request(_scope(body), _receiving(body)))
+        assert (response.status_code, log.futures) == (400, [])

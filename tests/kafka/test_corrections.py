@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import GroupLoadInProgressError, KafkaConnectionError, KafkaError, RebalanceInProgressError, RequestTimedOutError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
@@ -298,3 +300,39 @@ async def test_a_coordinator_that_needs_a_moment_ends_no_membership(
         await consumer.getmany(timeout_ms=10)  # which raises what ended the membership
     finally:
         await consumer.stop()
+
+
+async def answers(client: Any, node: int) -> None:
+    """Ask until there is no answer: some may have been on their way."""
+    while True:
+        await client.send(node, MetadataRequest([]))
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(60)
+async def test_a_broker_that_does_not_answer_is_not_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and is frozen: whoever asks hears of it in time, for others may lead by then what it led."""
+    monkeypatch.setattr(corrections, "_ANSWER_S", 0.5)
+    async with own_broker(tmp_path) as broker:
+        client = AIOKafkaClient(bootstrap_servers=broker.address)
+        await client.bootstrap()
+        (node,) = (each.nodeId for each in client.cluster.brokers())
+        assert await client.ready(node)
+        broker.pause()
+        began_at = time.monotonic()
+        with pytest.raises(RequestTimedOutError):
+            await answers(client, node)
+        assert not await client.ready(node)  # nor to be connected with it
+        assert 1 <= time.monotonic() - began_at < 10
+        broker.go_on()
+        await client.close()
+
+
+async def test_members_wait_longer_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining is answered when all have come: asking again and again meanwhile would begin it anew."""
+    waits: list[float] = []
+    monkeypatch.setattr(corrections, "_write", lambda connection, *_: waits.append(connection._request_timeout))
+    connection = SimpleNamespace(_request_timeout=5.0)
+    for request in (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest):
+        corrections._send_connected(connection, request.__new__(request))
+    assert (waits, connection._request_timeout) == ([15.0, 15.0, 5.0], 5.0)

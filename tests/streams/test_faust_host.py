@@ -474,3 +474,26 @@ async def test_what_was_fetched_before_a_rebalance_is_passed_over(monkeypatch: p
     await _idle()
     assert (delivery.back == []) == is_checked
     assert stage.handled == [3, 4, 5]
+
+
+async def test_what_fails_for_a_partition_that_went_is_no_defect() -> None:
+    """While the broker is asked about a gap the partition goes elsewhere; of one that is still here it is never gone over."""
+    for went in (True, False):
+        stage, delivery = Stage(), Delivery()
+        host, asked, answer = delivery.host(stage), asyncio.Event(), asyncio.Event()
+
+        async def first_at(_: int, __: int, asked: asyncio.Event = asked, answer: asyncio.Event = answer) -> int:
+            asked.set()
+            await answer.wait()
+            raise ValueError("nothing can be asked of it here")
+
+        delivery.first_at = first_at  # type: ignore[assignment,method-assign]
+        await delivery.give(host, 1)
+        giving = asyncio.create_task(delivery.give(host, 3))
+        await asked.wait()
+        if went:
+            await host.forget()
+        answer.set()
+        await giving
+        assert delivery.errors == ([] if went else ["nothing can be asked of it here"])
+        assert 3 not in stage.handled

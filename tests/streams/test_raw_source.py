@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from infra.kafka.admin import KafkaUnreachableError, create_topics
 from infra.kafka.producer import Producer
@@ -31,6 +31,21 @@ async def test_a_membership_that_ended_is_told(tmp_path: Path) -> None:
     routine.set_exception(KafkaError("the routine ended"))
     with pytest.raises(KafkaError, match="the routine ended"):
         app.source.check()
+
+
+async def test_going_back_where_the_partition_is_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went while the broker was asked: no defect, whoever has it begins at what is committed. Anything else is told."""
+    app = create_app(Settings(home=tmp_path, kafka="127.0.0.1:1", cassandra="127.0.0.1:1", topic_prefix="t-", _env_file=None))
+    error: Exception = IllegalStateError("No current assignment for partition 3")
+
+    async def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(app.consumer, "seek_wait", refuse)
+    await app.source.go_back(3, 7)
+    error = KafkaError("anything else")
+    with pytest.raises(KafkaError, match="anything else"):
+        await app.source.go_back(3, 7)
 
 
 @pytest.mark.servers

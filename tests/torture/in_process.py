@@ -121,7 +121,7 @@ class _Table:
 class _Secrets:
     complete = True
 
-    def app_secrets(self) -> tuple[bytes]:
+    def app_secrets(self, _: str | None = None) -> tuple[bytes]:
         return (_SECRET,)
 
     def verify_token(self) -> str:

@@ -11,7 +11,6 @@ from confluent_kafka import Consumer
 
 from infra.bench.plain import HISTORY, INBOUND, READS, STATUSES
 from infra.cassandra.connection import security_options
-from infra.kafka.connection import librdkafka_options
 from infra.settings import Settings, load_settings
 
 _AT_ONCE, _WAIT_S, _PATIENCE_S = 100, 0.2, 30.0
@@ -43,7 +42,7 @@ def _run() -> None:
     session = _session(settings)
     inserts = {name: session.prepare(insert.format(keyspace=settings.keyspace)) for name, insert in _INSERTS.items()}
     group = {"group.id": settings.topic_prefix + HISTORY, "auto.offset.reset": "earliest"}
-    consumer = Consumer(librdkafka_options(settings) | group)
+    consumer = Consumer({"bootstrap.servers": settings.kafka} | group)
     consumer.subscribe([settings.topic_prefix + topic for topic in READS[HISTORY]])
     while True:
         records = [each for each in consumer.consume(_AT_ONCE, timeout=_WAIT_S) if each.error() is None]

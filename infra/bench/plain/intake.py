@@ -14,7 +14,6 @@ from starlette.routing import Route
 
 from infra.bench.floors.serving import serve
 from infra.bench.plain import INBOUND, STATUSES
-from infra.kafka.connection import aiokafka_options
 from infra.settings import load_settings
 from infra.simulator.signing import SIGNATURE_HEADER
 
@@ -23,7 +22,7 @@ from infra.simulator.signing import SIGNATURE_HEADER
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     settings = load_settings()
     app.state.prefix, app.state.secret = settings.topic_prefix, settings.app_secrets[0]
-    async with AIOKafkaProducer(**aiokafka_options(settings)) as app.state.producer:
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as app.state.producer:
         yield
 
 

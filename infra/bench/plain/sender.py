@@ -6,20 +6,19 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from infra.bench.plain import OUTBOUND, SENDER, SENT, unique
-from infra.kafka.connection import aiokafka_options
 from infra.settings import load_settings
 from infra.simulator.freshen import ACCOUNT_DEFAULT
 
 
 async def _run() -> None:
     settings = load_settings()
-    options = aiokafka_options(settings)
+    servers = settings.kafka
     url = f"{settings.whatsapp_api}/{ACCOUNT_DEFAULT}/messages"
     headers = {"Authorization": f"Bearer {settings.whatsapp_token.get_secret_value()}"}
     consumer = AIOKafkaConsumer(
-        settings.topic_prefix + OUTBOUND, group_id=settings.topic_prefix + SENDER, auto_offset_reset="earliest", **options
+        settings.topic_prefix + OUTBOUND, group_id=settings.topic_prefix + SENDER, auto_offset_reset="earliest", bootstrap_servers=servers
     )
-    async with consumer, AIOKafkaProducer(**options) as producer, aiohttp.ClientSession(headers=headers) as session:
+    async with consumer, AIOKafkaProducer(bootstrap_servers=servers) as producer, aiohttp.ClientSession(headers=headers) as session:
         async for record in consumer:
             answer = orjson.loads(record.value)
             message = {
