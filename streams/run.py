@@ -27,11 +27,17 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     crashed = asyncio.create_task(_watch(app, failed))
+    starting = asyncio.create_task(app.start(), name="start")
     try:
-        await app.start()
+        # Who is told to stop must not wait for a broker that is away.
+        await asyncio.wait({starting, failed}, return_when=asyncio.FIRST_COMPLETED)
+        if not failed.done():
+            await starting
         await failed
     finally:
         crashed.cancel()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
         await app.stop()
 
 

@@ -1,8 +1,11 @@
 """How a sink is hosted: started, joined to its group, stopped."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Collection, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +20,8 @@ from infra.retries import Patience
 from infra.settings import Settings
 from schemas.topics import DEAD_LETTERS, INBOUND, Topic
 from sinks.base import Claims, Context
-from sinks.runner import SinkHost
+from sinks.runner import SinkHost, run_sinks
+from tests.installation import free_port
 from tests.reading import committed, records, wait_for_records
 
 pytestmark = pytest.mark.servers
@@ -194,3 +198,23 @@ async def test_where_all_fail_their_lane_waits(settings: Settings) -> None:
         letters = await wait_for_records(settings, DEAD_LETTERS.name, lambda found: len(found) >= 100)
     assert len({letter.key for letter in letters}) == 100
     assert failed == []
+
+
+async def test_who_is_told_to_stop_waits_for_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that lets nobody in, as while a member of it is frozen, holds up no end."""
+    waiting = asyncio.Event()
+
+    async def wait_for_ever(_: SinkHost) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def nothing(*_: object, **__: object) -> None:
+        pass
+
+    monkeypatch.setattr(SinkHost, "start", wait_for_ever)
+    monkeypatch.setattr(ConfigTables, "start", nothing)
+    settings = Settings(home=tmp_path, kafka="127.0.0.1:1", cassandra="127.0.0.1:1", metrics_port=free_port(), _env_file=None)
+    running = asyncio.create_task(run_sinks(settings, ["dead-letters"]))
+    await asyncio.wait_for(waiting.wait(), 30)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, 15)
