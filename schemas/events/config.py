@@ -17,6 +17,8 @@ class Tenant(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v"
 class Account(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
     """A tenant's number on a channel. Empty token or app_secret: the installation's own; empty agent: the tenant's default.
 
+    An app_secret signs webhooks of this account alone; the installation's signs those of every account.
+
     `rate`: what the platform lets through, messages a second in and out together; None: OTTLA_NUMBER_RATE, 0: no limit.
     """
 
