@@ -3,7 +3,8 @@
 [sent] and [status] are read from the time of the oldest outbound or planned record that was not committed, and a minute before: whatever
 may come a second time from the offsets has its outcome or its status after that. What streams write a second time after a crash of theirs
 may be much older, so of [sent] the newest 2,000 records of each partition are read at least, and what was caused before those is looked up
-in history.
+in history. So is what was caused before a plan of [ledger] that has waited for hours, as for a number without a token: to read all that
+came after it would take everybody minutes.
 """
 
 import asyncio
@@ -27,6 +28,8 @@ from sinks.ledger import Ledger, Partition, Since
 log = structlog.get_logger()
 
 _MARGIN_MS = 60_000
+# A send waits for a status for an hour at most (OTTLA_UNKNOWN_WAIT); one that comes while nobody is there is read as any record is.
+_PLANS_MS = 2 * 3_600_000
 _POLL_MS = 2_000
 _READ_MIN = 2_000
 
@@ -75,8 +78,9 @@ async def take(
     await reader.start()
     try:
         reading = _Reading(reader, settings.topic_prefix, {each.partition for each in sends}, note)
-        oldest_ms = await reading.oldest_uncommitted_ms(sends)
-        needed_ms = max(0, min(now_ms, oldest_ms if oldest_ms is not None else now_ms) - _MARGIN_MS)
+        plans_ms = await reading.oldest_uncommitted_ms([each for each in sends if each.topic == LEDGER.name])
+        oldest_ms = await reading.oldest_uncommitted_ms([each for each in sends if each.topic != LEDGER.name])
+        needed_ms = max(0, _needed_ms(now_ms, oldest_ms, plans_ms) - _MARGIN_MS)
         sent_since_ms = needed_ms if since_ms is None else max(0, min(needed_ms, since_ms))
         count = await reading.outcomes_and_settlements(needed_ms, sent_since_ms=sent_since_ms)
         await reading.plans([each for each in sends if each.topic == LEDGER.name])
@@ -85,6 +89,16 @@ async def take(
     ledger.begin(reading.partitions, claimed)
     plans = ledger.planned
     log.info("ledger read", partitions=sorted(reading.partitions), records=count, claimed=len(claimed), planned=plans)
+
+
+def _needed_ms(now_ms: int, oldest_ms: int | None, plans_ms: int | None) -> int:
+    """Return from when on outcomes and statuses are needed: the oldest send that is not committed, or plan that has not waited too long."""
+    since_ms = [now_ms]
+    if oldest_ms is not None:
+        since_ms.append(oldest_ms)
+    if plans_ms is not None:
+        since_ms.append(max(plans_ms, now_ms - _PLANS_MS))
+    return min(since_ms)
 
 
 @dataclass
