@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-bench test-containers test-compose test-tls bench torture torture-bodies lint clean lock
+.PHONY: setup demo test test-bench test-containers test-compose test-cluster test-tls bench torture torture-bodies lint clean lock
 
 setup: .venv/.done ## .venv with the ottla command, and the servers' jars in a cache
 	@$(BIN)/ottla infra fetch
@@ -44,6 +44,9 @@ torture-bodies: setup ## a million generated and mutated webhook bodies
 
 test-bench: setup ## a short run of every scenario of the bench, which says nothing of speed
 	@$(BIN)/pytest tests/bench/short_run.py
+
+test-cluster: setup ## three brokers and three nodes, one of each killed and one frozen
+	@$(BIN)/pytest tests/kafka/test_failover.py tests/cassandra/three_nodes.py
 
 test-tls: setup ## the whole path over TLS with logins, on servers that take nothing else
 	@$(BIN)/pytest tests/tls/secured.py

@@ -21,6 +21,7 @@ from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, Prot
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.connection import ConnectionException
 from cassandra.policies import (
+    ConstantSpeculativeExecutionPolicy,
     DCAwareRoundRobinPolicy,
     ExponentialReconnectionPolicy,
     HostFilterPolicy,
@@ -45,6 +46,10 @@ KEYSPACE = "@."
 _IN_FLIGHT_MAX = 512
 _REQUEST_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 5.0
+# A node that is frozen, or cut off, takes connections and does not answer. The driver would notice after a minute; until then what goes
+# to it is asked of another one as well (infra/decisions/0028-silent-servers.md).
+_HEARTBEAT_S, _HEARTBEAT_ANSWER_S = 5, 10  # as long as any answer may take
+_ASK_ANOTHER_S, _NODES_MORE = 1.0, 2
 _FETCH_ROWS = 5_000
 _AWAY = (NoHostAvailable, OperationTimedOut, Timeout, Unavailable, ConnectionException)
 _REASON_LENGTH_MAX = 160
@@ -126,8 +131,9 @@ class Cassandra:
     def _prepare(self, cql: str) -> Any:
         # Names without a keyspace would make a prepared statement ambiguous to the server, and it would warn of each.
         prepared = self._session.prepare(cql.replace(KEYSPACE, f'"{self._keyspace}".'))
-        # Every write names its own timestamp and replaces equal by equal: sending it again does no harm, so the driver may.
-        prepared.is_idempotent = True
+        # Every write names its own timestamp and replaces equal by equal: sending it again does no harm, so the driver may. Only what
+        # depends on what is there (IF) has another answer the second time.
+        prepared.is_idempotent = " IF " not in cql
         return prepared
 
     async def execute(self, statement: Any, parameters: Sequence[Any] = (), *, timeout_s: float = _REQUEST_TIMEOUT_S) -> list[Row]:
@@ -246,6 +252,7 @@ def _open(settings: Settings) -> tuple[Any, Any]:
         serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
         request_timeout=_REQUEST_TIMEOUT_S,
         row_factory=dict_factory,
+        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(_ASK_ANOTHER_S, _NODES_MORE),
     )
     cluster = Cluster(
         contact_points=addresses,
@@ -255,6 +262,8 @@ def _open(settings: Settings) -> tuple[Any, Any]:
         reconnection_policy=ExponentialReconnectionPolicy(0.2, 2.0, max_attempts=None),
         connect_timeout=_CONNECT_TIMEOUT_S,
         control_connection_timeout=_CONNECT_TIMEOUT_S,
+        idle_heartbeat_interval=_HEARTBEAT_S,
+        idle_heartbeat_timeout=_HEARTBEAT_ANSWER_S,
         monitor_reporting_enabled=False,
         **security_options(settings),
         # The driver writes pieces of 4 KiB: without this, the second piece of a batch waits 40 ms for the first one's acknowledgement.

@@ -1,7 +1,8 @@
-"""Three brokers that replicate each other, each of which dies in turn: nothing is lost, doubled or out of order, and nothing waits long."""
+"""Three brokers that replicate each other, one killed and one frozen: nothing is lost, doubled or out of order, and nothing waits long."""
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ MORE = 30
 """How many records of every key must be written, and handled, in each state of the cluster."""
 
 # A broker that is gone is missed after three seconds, as tests/kafka/replicated.py has them; then clients learn of it.
-WITHOUT_S = 20.0
+WITHOUT_S = 30.0
 
 
 @dataclass
@@ -97,8 +98,11 @@ async def in_sync(settings: Settings) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_each_broker_dies_and_none_is_missed(tmp_path: Path) -> None:
-    """Killed and paused, whoever leads, coordinates or controls; what goes on without it is not held up for long."""
+async def test_none_of_three_is_missed(tmp_path: Path) -> None:
+    """Whoever leads, coordinates or controls: what goes on without it is not held up for long."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")  # noqa: T201  # shown for a failing test
+    chance = random.Random(seed)
     async with own_brokers(tmp_path) as brokers:
         settings = Settings(kafka=",".join(broker.address for broker in brokers), home=tmp_path, topic_prefix="f-", _env_file=None)
         await create_topics(settings)
@@ -106,15 +110,15 @@ async def test_each_broker_dies_and_none_is_missed(tmp_path: Path) -> None:
         async with flowing(settings) as flow:
             writing = asyncio.create_task(flow.write())
             await flow.more(writing, within_s=60)
-            for broker in brokers:
-                broker.kill()
-                await flow.more(writing, within_s=WITHOUT_S)
-                await broker.start()
-                await in_sync(settings)
-                broker.pause()
-                await flow.more(writing, within_s=WITHOUT_S)
-                broker.go_on()
-                await in_sync(settings)
+            killed, frozen, _ = chance.sample(brokers, 3)
+            killed.kill()
+            await flow.more(writing, within_s=WITHOUT_S)
+            await killed.start()
+            await in_sync(settings)
+            frozen.pause()
+            await flow.more(writing, within_s=WITHOUT_S)
+            frozen.go_on()
+            await in_sync(settings)
             await flow.end(writing)
         found = await records(settings, RAW.name)
         for key in KEYS:
