@@ -163,7 +163,8 @@ class Ledger:
         """Note at which offset of [ledger] it was written; it may be done by now."""
         partition = self.partition(record.partition)
         partition.note_planned(record.key, offset)
-        partition.plans[record.key].producing -= 1
+        plans = partition.plans[record.key]
+        plans.producing = max(0, plans.producing - 1)  # whoever noted it may have been another owner of the partition: this process, before
         self._forget_plans(partition, record.key)
 
     def note_plan_ended(self, record: Record) -> None:

@@ -49,7 +49,7 @@ _CONNECT_TIMEOUT_S = 5.0
 # A node that is frozen, or cut off, takes connections and does not answer. The driver would notice after a minute; until then what goes
 # to it is asked of another one as well (infra/decisions/0028-silent-servers.md).
 _HEARTBEAT_S, _HEARTBEAT_ANSWER_S = 5, 10  # as long as any answer may take
-_ASK_ANOTHER_S, _NODES_MORE = 1.0, 2
+_ASK_ANOTHER_S, _NODES_MORE = 1.0, 1  # not of all: where all are slow that would make them slower still
 _FETCH_ROWS = 5_000
 _AWAY = (NoHostAvailable, OperationTimedOut, Timeout, Unavailable, ConnectionException)
 _REASON_LENGTH_MAX = 160
