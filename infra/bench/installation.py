@@ -14,7 +14,7 @@ from infra.bench.disk import bytes_of
 from infra.bench.figures import Slice, used
 from infra.bench.http_load import HttpLoad
 from infra.bench.plan import Plan
-from infra.bench.processes import Child, Meter
+from infra.bench.processes import Child, Meter, while_all_run
 from infra.bench.users import Users
 from infra.errors import OttlaError
 from infra.kafka.admin import create_topics
@@ -158,16 +158,7 @@ class Installation:
 
     async def while_all_run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; OttlaError as soon as a role has ended that nobody stopped, for then nothing comes any more."""
-        task = asyncio.create_task(work)
-        try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=_LOOK_AGAIN_S)
-                for child in self.children.values():
-                    child.check()
-            return await task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return await while_all_run(self.children, work)
 
     async def slice(self, seconds: float) -> tuple[Slice, list[float]]:
         """Have the users converse for so long, wait until all of it is in history; return what that took and the time of each reply."""

@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiohttp
 import psutil
@@ -17,8 +18,11 @@ from infra.children import spawn, wait_exit
 from infra.errors import OttlaError
 from infra.role_figures import Figures, samples_of
 
+T = TypeVar("T")
+
 _READY_PAUSE_S = 0.1
 _STOP_S = 15.0
+_LOOK_AGAIN_S = 0.25
 _SHOWN_LINES = 3
 
 
@@ -88,6 +92,20 @@ class Child:
     def _last_words(self) -> str:
         lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         return " / ".join(lines[-_SHOWN_LINES:]).rstrip(".") or "it said nothing"
+
+
+async def while_all_run(children: Mapping[str, Child], work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; OttlaError as soon as one of the children has ended that nobody stopped."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=_LOOK_AGAIN_S)
+            for child in [*children.values()]:
+                child.check()
+        return await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:

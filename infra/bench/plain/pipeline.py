@@ -11,7 +11,7 @@ from infra.bench.floors.running import make_topic
 from infra.bench.http_load import HttpLoad
 from infra.bench.installation import TIMES, Installation
 from infra.bench.plain import READS, TOPICS
-from infra.bench.processes import Child, Meter
+from infra.bench.processes import Child, Meter, while_all_run
 from infra.bench.users import Users
 from infra.errors import OttlaError
 from infra.kafka.questions import BEGINNING, END, Place, Questions, commits_of, offsets_at, places_of
@@ -21,7 +21,7 @@ from infra.simulator.platform import SimulatedPlatform
 
 _WORDS = {
     "intake": ("-m", "infra.bench.plain.intake"),
-    "agent": ("-m", "faust", "-A", "infra.bench.plain.agent", "worker", "--without-web", "-l", "warning"),
+    "agent": ("-m", "faust", "-A", "infra.bench.plain.agent", "worker", "--without-web", "-l", "warn"),
     "sender": ("-m", "infra.bench.plain.sender"),
     "history": ("-m", "infra.bench.plain.history"),
 }
@@ -81,7 +81,8 @@ class PlainPipeline:
         """Have the users converse for so long, wait until all of it is in history; return what that took."""
         before, begun = self.meter.cpu_s(), time.perf_counter()
         conversations = self._installation.plan.conversations
-        times = await self.users.converse_for(seconds, conversations=conversations, patience_s=self._patience_s)
+        conversing = self.users.converse_for(seconds, conversations=conversations, patience_s=self._patience_s)
+        times = await while_all_run(self._children, conversing)
         wall_s = time.perf_counter() - begun
         await self.settled()
         return Slice(cpu_s=used(before, self.meter.cpu_s()), count=len(times), wall_s=wall_s)
