@@ -82,7 +82,10 @@ class PlainPipeline:
         before, begun = self.meter.cpu_s(), time.perf_counter()
         conversations = self._installation.plan.conversations
         conversing = self.users.converse_for(seconds, conversations=conversations, patience_s=self._patience_s)
-        times = await while_all_run(self._children, conversing)
+        try:
+            times = await while_all_run(self._children, conversing)
+        except TimeoutError:
+            raise self._is_too_slow() from None
         wall_s = time.perf_counter() - begun
         await self.settled()
         return Slice(cpu_s=used(before, self.meter.cpu_s()), count=len(times), wall_s=wall_s)
@@ -98,7 +101,10 @@ class PlainPipeline:
                     self._check()
                     await asyncio.sleep(_LOOK_AGAIN_S)
         except TimeoutError:
-            raise OttlaError(f"The plain programs did not keep up: the logs in {self._installation.settings.home} may say why.") from None
+            raise self._is_too_slow() from None
+
+    def _is_too_slow(self) -> OttlaError:
+        return OttlaError(f"The plain programs did not keep up: the logs in {self._installation.settings.home} may say why.")
 
     def _check(self) -> None:
         for child in self._children.values():
@@ -127,7 +133,7 @@ class PlainPipeline:
         home = settings.home / f"plain-{name}"
         home.mkdir()
         words = (*_WORDS[name], str(self._port)) if name == "intake" else _WORDS[name]
-        environment = self._installation.environment() | {"OTTLA_HOME": str(home)}
+        environment = self._installation.environment() | {"OTTLA_HOME": str(home), "OTTLA_WHATSAPP_API": self.platform.api_url}
         return Child(name=f"plain {name}", words=words, environment=environment, log=settings.home / f"plain-{name}.log", port=self._port)
 
     async def _stop_all(self) -> None:
