@@ -110,7 +110,9 @@ def test_plain_use_is_beside_ottla() -> None:
     assert named(figures, "plain intake, each message").value == pytest.approx(2_000)
     after = {each.name.removeprefix("plain, sender killed, "): each.value for each in figures if "killed" in each.name}
     assert after == {"longest reply": 7.5, "lost": 2, "sent twice": 3, "out of order": 4}
-    assert plain.plot(turns).bars["Ottla"] == pytest.approx({"ingress": 1_000, "kafka": 2_000})
+    bars = plain.plot(turns).bars
+    assert bars["Ottla"] == pytest.approx({"ingress": 1_000, "kafka": 2_000})
+    assert bars["plain"] == pytest.approx({"ingress": 2_000, "kafka": 4_000})  # the same parts have the same colours
 
 
 def test_ids_are_counted_by_conversation_and_by_id() -> None:

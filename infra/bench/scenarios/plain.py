@@ -17,6 +17,7 @@ ABOUT = (
     "messages are posted at a steady rate, and started again: what had no reply when all was handled is lost."
 )
 _LATE_S = 1.0
+_ROLES = {"intake": "ingress", "agent": "streams"}
 _KILLED = {"Ottla": ("streams", "sender"), "plain": ("agent", "sender")}
 
 
@@ -117,5 +118,7 @@ def _after(kill: Kill, what: str) -> list[Figure]:
 def plot(turns: Turns) -> Bars:
     """Return the bars: the whole path of both, by process."""
     both = {"Ottla": turns.ours, "plain": turns.plain}
-    bars = {who: {name: middle_micros(slices, name) for name in slices[0].cpu_s} for who, slices in both.items() if slices}
+    bars = {
+        who: {_ROLES.get(name, name): middle_micros(slices, name) for name in slices[0].cpu_s} for who, slices in both.items() if slices
+    }
     return Bars(file="plain.svg", title="Processor time of one message", unit="µs", bars=bars)
