@@ -1,8 +1,9 @@
-"""Time limits that end with whoever is told to end: what is under way then, and what comes after, has little more time, or none."""
+"""Ends in time: limits for what is under way when everything ends, and starts that are given up when they are told to."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 
 class Closing:
@@ -37,3 +38,16 @@ class Closing:
             left = limit.when()
             if not limit.expired() and (left is None or left > until):
                 limit.reschedule(until)
+
+
+async def run_until(ended: asyncio.Future[None], start: Coroutine[Any, Any, None]) -> None:
+    """Start something and wait until it is to end, which gives up a start under way; raises what `start` raises, or what ended it."""
+    starting = asyncio.create_task(start, name="start")
+    try:
+        await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            await starting
+        await ended
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)

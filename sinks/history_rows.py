@@ -21,7 +21,7 @@ from schemas.events.linked import LinkedEvent
 from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
 from schemas.events.webhook_part import WebhookPart
-from schemas.ids import split_conversation_key
+from schemas.ids import NOBODY, split_conversation_key
 from schemas.message_words import described
 from schemas.topics import INBOUND, OUTBOUND, SENT, STATUS
 
@@ -31,7 +31,6 @@ _INT_MAX, _BIGINT_MAX = (1 << 31) - 1, (1 << 63) - 1
 # Write timestamps of rows of which the first record counts fall as time goes on, and stay below any clock's.
 _FIRST_COUNTS_US = 3_000_000_000_000_000
 _HISTORY_KIND = "history"
-_NOBODY = "-"
 # Cassandra takes keys of 64 KiB; no platform's id comes near this.
 _NAME_LENGTH_MAX = 1_000
 _IN_INBOUND: Any = InboundEvent | LinkedEvent
@@ -135,7 +134,7 @@ def outbound_rows(record: Record) -> list[Row]:
         Row("sends", send, _FIRST_COUNTS_US - 1000 * time_ms),
     ]
     if event.step == RESEND:
-        rows.append(resend_row(send=_name(event.cause) or _NOBODY, resent_as=event.id, time_ms=time_ms))
+        rows.append(resend_row(send=_name(event.cause) or NOBODY, resent_as=event.id, time_ms=time_ms))
     return rows
 
 
@@ -184,7 +183,7 @@ def status_rows(record: Record) -> list[Row]:
 def _status(update: StatusUpdate, channel: str, received_at_ms: int, record: Record) -> list[Row]:
     status: dict[str, Value] = {
         "channel": channel,
-        "platform_id": _name(update.platform_id) or _NOBODY,
+        "platform_id": _name(update.platform_id) or NOBODY,
         "participant": _name(update.participant),
         "status": _name(update.status),
         "at_ms": _time(update.at_ms),
@@ -219,7 +218,7 @@ def _index_rows(tenant: str, conversation: str, time_ms: int, also: tuple[str, .
     day = time_ms // DAY_MS
     shard = zlib.crc32(conversation.encode()) % SHARDS
     contact = split_conversation_key(conversation)[2]
-    contacts = {_name(name) for name in (contact, *also)} - {"", _NOBODY}
+    contacts = {_name(name) for name in (contact, *also)} - {"", NOBODY}
     return [
         Row("history_tenants", {"part": HISTORY_PART, "tenant": tenant}, write_us),
         Row("active_days", {"tenant": tenant, "day": day, "shard": shard}, write_us),

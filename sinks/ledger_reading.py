@@ -87,8 +87,7 @@ async def take(
     finally:
         await reader.stop()
     ledger.begin(reading.partitions, claimed)
-    plans = ledger.planned
-    log.info("ledger read", partitions=sorted(reading.partitions), records=count, claimed=len(claimed), planned=plans)
+    log.info("ledger read", partitions=sorted(reading.partitions), records=count, claimed=len(claimed), planned=ledger.planned)
 
 
 def _needed_ms(now_ms: int, oldest_ms: int | None, plans_ms: int | None) -> int:

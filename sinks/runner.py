@@ -12,6 +12,7 @@ from dataclasses import replace
 import sinks
 from infra.canaries import pass_on
 from infra.clock import SystemClock
+from infra.closing import run_until
 from infra.config_tables import ConfigTables
 from infra.errors import UsageError
 from infra.fault_points import point
@@ -225,16 +226,9 @@ async def run_sinks(settings: Settings, names: Sequence[str]) -> None:
         await config.start()
         await asyncio.gather(*(host.start() for host in hosts))
 
-    starting = asyncio.create_task(start(), name="start")
     try:
-        # Who is told to stop must not wait for a group that lets nobody in.
-        await asyncio.wait({starting, failed}, return_when=asyncio.FIRST_COMPLETED)
-        if not failed.done():
-            await starting
-        await failed
+        await run_until(failed, start())
     finally:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
         await asyncio.gather(*(host.stop() for host in hosts), return_exceptions=True)
         await config.stop()
         await producer.stop()

@@ -5,6 +5,7 @@ import signal
 
 import uvloop
 
+from infra.closing import run_until
 from infra.settings import Settings
 
 
@@ -27,17 +28,10 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     crashed = asyncio.create_task(_watch(app, failed))
-    starting = asyncio.create_task(app.start(), name="start")
     try:
-        # Who is told to stop must not wait for a broker that is away.
-        await asyncio.wait({starting, failed}, return_when=asyncio.FIRST_COMPLETED)
-        if not failed.done():
-            await starting
-        await failed
+        await run_until(failed, app.start())
     finally:
         crashed.cancel()
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
         await app.stop()
 
 

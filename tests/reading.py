@@ -1,7 +1,8 @@
 """Reads whole topics in tests, and waits for records in them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -46,26 +47,29 @@ async def wait_for_records(settings: Settings, topic: str, enough: Callable[[lis
             await asyncio.sleep(0.2)
 
 
-async def committed(settings: Settings, group: str, topic: str) -> bool:
-    """Tell whether a group has committed every record of a topic that is in the log now."""
+@asynccontextmanager
+async def reading_group(settings: Settings, group: str) -> AsyncIterator[Any]:
+    """Yield a consumer that may ask for a group's commits, as no member of it."""
     reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=settings.topic_prefix + group, enable_auto_commit=False)
     await reader.start()
     try:
+        yield reader
+    finally:
+        await reader.stop()
+
+
+async def committed(settings: Settings, group: str, topic: str) -> bool:
+    """Tell whether a group has committed every record of a topic that is in the log now."""
+    async with reading_group(settings, group) as reader:
         partitions = [TopicPartition(settings.topic_prefix + topic, number) for number in range(settings.partitions)]
         reader.assign(partitions)
         ends = await reader.end_offsets(partitions)
         return all([(await reader.committed(each) or 0) >= ends[each] for each in partitions])
-    finally:
-        await reader.stop()
 
 
 async def committed_offset(settings: Settings, group: str, place: TopicPartition) -> int | None:
     """Return what a group has committed for a partition; None if nothing."""
-    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=settings.topic_prefix + group, enable_auto_commit=False)
-    await reader.start()
-    try:
+    async with reading_group(settings, group) as reader:
         reader.assign([place])
         offset: int | None = await reader.committed(place)
         return offset
-    finally:
-        await reader.stop()

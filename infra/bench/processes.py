@@ -100,7 +100,7 @@ async def while_all_run(children: Mapping[str, Child], work: Coroutine[Any, Any,
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=_LOOK_AGAIN_S)
-            for child in [*children.values()]:
+            for child in children.values():
                 child.check()
         return await task
     finally:

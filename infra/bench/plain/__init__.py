@@ -6,18 +6,11 @@ writes rows. They check signatures and wait for the broker where that is one lin
 They do less than Ottla: no marks of reading, no turns for the model, no retries, six rows for ten.
 """
 
-import uuid
-
 INBOUND, STATUSES, OUTBOUND, SENT = TOPICS = ("plain-inbound", "plain-statuses", "plain-outbound", "plain-sent")
 """The topics, without the installation's prefix."""
 
-AGENT, SENDER, HISTORY = GROUPS = ("plain-agent", "plain-sender", "plain-history")
+AGENT, SENDER, HISTORY = ("plain-agent", "plain-sender", "plain-history")
 """The groups, without the installation's prefix. That of the agent is Faust's id of the application."""
 
 READS = {AGENT: (INBOUND,), SENDER: (OUTBOUND,), HISTORY: (INBOUND, SENT, STATUSES)}
 """Which topics each group reads."""
-
-
-def unique() -> str:
-    """Return an id that nobody else has."""
-    return uuid.uuid4().hex

@@ -1,11 +1,13 @@
 """Plain: a consumer that posts one answer after the other and tells [plain-sent] what the platform called it."""
 
+import uuid
+
 import aiohttp
 import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from infra.bench.plain import OUTBOUND, SENDER, SENT, unique
+from infra.bench.plain import OUTBOUND, SENDER, SENT
 from infra.settings import load_settings
 from infra.simulator.freshen import ACCOUNT_DEFAULT
 
@@ -26,7 +28,7 @@ async def _run() -> None:
                 "to": answer["to"],
                 "type": "text",
                 "text": {"body": answer["text"]},
-                "biz_opaque_callback_data": unique(),
+                "biz_opaque_callback_data": uuid.uuid4().hex,
             }
             async with session.post(url, json=message) as reply:
                 if not reply.ok:
