@@ -4,18 +4,15 @@ import asyncio
 import os
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
 from signal import Signals
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
 from infra.bench.disk import bytes_of
-from infra.bench.figures import Slice, used
-from infra.bench.http_load import HttpLoad
+from infra.bench.pipeline import Pipeline
 from infra.bench.plan import Plan
-from infra.bench.processes import Child, Meter, while_all_run
-from infra.bench.users import Users
+from infra.bench.processes import Child, while_all_run
 from infra.errors import OttlaError
 from infra.kafka.admin import create_topics
 from infra.lag.reader import LagReader
@@ -27,8 +24,6 @@ from infra.servers.plan import Plan as ServerPlan
 from infra.servers.state import free_ports
 from infra.settings import PREFIX, Settings
 from infra.simulator.model import SimulatedModel
-from infra.simulator.platform import SimulatedPlatform
-from infra.simulator.statuses import StatusTimes
 
 T = TypeVar("T")
 
@@ -42,50 +37,31 @@ ROLES: Mapping[str, Sequence[str]] = {
 """Names of figures, and what is run for them: each sink in a process of its own, so that each has a figure."""
 
 _CONNECTIONS = ("kafka", "cassandra")
-TIMES = StatusTimes(sent_s=0.05, delivered_s=0.2, read_share=0.0)
 _LOOK_AGAIN_S = 0.25
 
 
-class Installation:
+class Installation(Pipeline):
     """Roles on the servers, an async context manager; `names` are those of ROLES that run."""
 
     def __init__(self, settings: Settings, servers: Servers, *, names: Sequence[str], plan: Plan) -> None:
+        port, *self._ports = free_ports(1 + len(names))
+        super().__init__(plan=plan, secret=settings.app_secrets[0], port=port)
         self.settings = settings
-        self.plan = plan
-        self.meter = Meter()
         self._names = names
         self._servers = servers
-        self.port, *self._ports = free_ports(1 + len(names))
         for node in servers.nodes:
             self.meter.add(node.plan.name, node.state.pid)
-        self.secret = settings.app_secrets[0]
-        self.platform = SimulatedPlatform(
-            webhook_url=f"http://127.0.0.1:{self.port}/webhooks/whatsapp", app_secret=self.secret, times=TIMES
-        )
         self.model = SimulatedModel()
-        self.load = HttpLoad(self.port, connections=plan.connections)
-        self.users = Users(self.platform, self.load, secret=self.secret)
-        self.children: dict[str, Child] = {}
         self._lag = LagReader(settings)
-        self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
-        try:
-            for each in (self.platform, self.model, self.load):
-                await self._stack.enter_async_context(each)
-            self._stack.push_async_callback(self._lag.close)
-            await create_topics(self.settings)
-            self._stack.push_async_callback(self._stop_all)
-            for name, port in zip(self._names, self._ports, strict=True):
-                self._start(name, ROLES[name], self.port if name == "ingress" else port, worker=f"{name}-1")
-            await self._all_ready()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+    async def _begin(self) -> None:
+        await self._stack.enter_async_context(self.model)
+        self._stack.push_async_callback(self._lag.close)
+        await create_topics(self.settings)
+        self._stack.push_async_callback(self._stop_all)
+        for name, port in zip(self._names, self._ports, strict=True):
+            self._start(name, ROLES[name], self.port if name == "ingress" else port, worker=f"{name}-1")
+        await self._all_ready()
 
     @property
     def url(self) -> str:
@@ -159,15 +135,6 @@ class Installation:
     async def while_all_run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; OttlaError as soon as a role has ended that nobody stopped, for then nothing comes any more."""
         return await while_all_run(self.children, work)
-
-    async def slice(self, seconds: float) -> tuple[Slice, list[float]]:
-        """Have the users converse for so long, wait until all of it is in history; return what that took and the time of each reply."""
-        plan = self.plan
-        before, begun = self.meter.cpu_s(), time.perf_counter()
-        times = await self.users.converse_for(seconds, conversations=plan.conversations, patience_s=plan.patience_s)
-        wall_s = time.perf_counter() - begun
-        await self.settled()
-        return Slice(cpu_s=used(before, self.meter.cpu_s()), count=len(times), wall_s=wall_s), times
 
     async def settled(self) -> None:
         """Wait until all statuses were posted and every group has handled all there is; OttlaError if that takes too long."""

@@ -50,7 +50,7 @@ async def play(installation: Installation, progress: Callable[[int, int], None])
         for turn in range(-1, plan.rounds):
             seconds = plan.warm_up_s if turn < 0 else plan.seconds
             ours, _ = await installation.slice(seconds)
-            others = await installation.while_all_run(plain.slice(seconds))
+            others, _ = await installation.while_all_run(plain.slice(seconds))
             if turn >= 0:
                 turns.ours.append(ours)
                 turns.plain.append(others)
