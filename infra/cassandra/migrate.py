@@ -9,8 +9,8 @@ import hashlib
 import re
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ import structlog
 from cassandra import InvalidRequest
 
 from infra.errors import OttlaError
+from infra.retries import AwayError
 
 if TYPE_CHECKING:
     from infra.cassandra.session import Cassandra
@@ -75,14 +76,28 @@ async def migrate(cassandra: "Cassandra", *, keyspace: str, folder: Path = MIGRA
     Raises MigrationError if an applied file was changed, or if another process holds the lock for too long.
     """
     migrations = read_migrations(folder)
-    if not await _missing_at_first(cassandra, keyspace, migrations):
-        return []
-    applied = []
-    async with _lock(cassandra):
-        for migration in await _missing(cassandra, migrations):
+    missing = await _missing_at_first(cassandra, keyspace, migrations)
+    owner = str(uuid.uuid4())
+    for _ in range(_LOCK_TRIES):
+        if not missing:  # also while somebody waits for the lock: whoever has it may be gone, and all done
+            return []
+        if await _locked(cassandra, owner):
+            return await _apply_missing(cassandra, migrations, owner)
+        await asyncio.sleep(_LOCK_POLL_S)
+        missing = await _missing(cassandra, migrations)
+    raise MigrationError("Another process has been changing the tables for minutes: see its log, then start again.")
+
+
+async def _apply_missing(cassandra: "Cassandra", migrations: Sequence[Migration], owner: str) -> list[str]:
+    """Apply what is missing now, as the lock's owner, and let go of it; it expires by itself where that does not get through."""
+    try:
+        missing = await _missing(cassandra, migrations)
+        for migration in missing:
             await _apply(cassandra, migration)
-            applied.append(migration.name)
-    return applied
+    finally:
+        with suppress(AwayError):
+            await cassandra.execute("DELETE FROM @.schema_lock WHERE name = 'migrate' IF owner = ?", (owner,))
+    return [migration.name for migration in missing]
 
 
 async def _missing_at_first(cassandra: "Cassandra", keyspace: str, migrations: Sequence[Migration]) -> list[Migration]:
@@ -156,24 +171,11 @@ async def _change(cassandra: "Cassandra", statement: str) -> None:
         raise MigrationError("The nodes of Cassandra do not agree on their tables: see `nodetool describecluster`, then start again.")
 
 
-@asynccontextmanager
-async def _lock(cassandra: "Cassandra") -> AsyncIterator[None]:
-    """Hold the lock row; it expires by itself, so that a holder that died holds nobody up for long."""
-    owner = str(uuid.uuid4())
-    for _ in range(_LOCK_TRIES):
-        if await _locked(cassandra, owner):
-            break
-        await asyncio.sleep(_LOCK_POLL_S)
-    else:
-        raise MigrationError("Another process has been changing the tables for minutes: see its log, then start again.")
-    try:
-        yield
-    finally:
-        await cassandra.execute("DELETE FROM @.schema_lock WHERE name = 'migrate' IF owner = ?", (owner,))
-
-
 async def _locked(cassandra: "Cassandra", owner: str) -> bool:
+    """Take the lock row, which expires by itself so that a holder that died holds nobody up for long; tell whether it is ours."""
     insert = "INSERT INTO @.schema_lock (name, owner) VALUES ('migrate', ?) IF NOT EXISTS USING TTL ?"
-    answer = (await cassandra.execute(insert, (owner, _LOCK_S)))[0]
-    # A lock whose first answer was lost is ours as well.
+    try:
+        answer = (await cassandra.execute(insert, (owner, _LOCK_S)))[0]
+    except AwayError:  # as where several ask at once: it may be ours all the same, which the next answer tells
+        return False
     return bool(answer["[applied]"]) or answer.get("owner") == owner

@@ -2,11 +2,12 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.cassandra.migrate import MIGRATIONS, MigrationError, migrate, read_migrations
-from infra.cassandra.session import Cassandra
+from infra.cassandra.session import Cassandra, CassandraAwayError, Row
 from infra.settings import Settings
 
 
@@ -81,3 +82,41 @@ async def test_a_lock_held_by_another_is_waited_for(new_settings: Settings, cass
     assert not done
     await cassandra.execute("DELETE FROM schema_lock WHERE name = 'migrate' IF EXISTS")
     assert await waiting == ["0003_third"]
+
+
+@pytest.mark.servers
+async def test_a_lock_that_is_left_behind_holds_nobody_up_once_all_is_done(
+    new_settings: Settings, cassandra: Cassandra, migrations: Path
+) -> None:
+    """Its holder was killed before it let go, or its last request was lost: who waits sees that nothing is missing any more."""
+    await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations)
+    await cassandra.execute("INSERT INTO schema_lock (name, owner) VALUES ('migrate', 'other') IF NOT EXISTS")
+    (migrations / "0003_third.cql").write_text("CREATE TABLE IF NOT EXISTS third (id int PRIMARY KEY);")
+    waiting = asyncio.create_task(migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations))
+    done, _ = await asyncio.wait([waiting], timeout=0.5)
+    assert not done
+    third = read_migrations(migrations)[-1]
+    await cassandra.execute("INSERT INTO @.schema_migrations (name, checksum) VALUES (?, ?)", (third.name, third.checksum))
+    async with asyncio.timeout(30):
+        assert await waiting == []
+
+
+@pytest.mark.servers
+async def test_a_lock_whose_answer_was_lost_is_ours(
+    new_settings: Settings, cassandra: Cassandra, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cassandra gives up on a conditional write that others contend for, and may have made it: nobody waits for its expiry."""
+    execute, lost = cassandra.execute, []
+
+    async def losing(statement: str, *arguments: Any, **options: Any) -> list[Row]:
+        rows = await execute(statement, *arguments, **options)
+        verb = statement.split(maxsplit=1)[0]
+        if "@.schema_lock" in statement and verb not in lost:
+            lost.append(verb)
+            raise CassandraAwayError("the answer was lost")
+        return rows
+
+    monkeypatch.setattr(cassandra, "execute", losing)
+    async with asyncio.timeout(60):
+        assert await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations) == ["0001_first", "0002_second"]
+    assert lost == ["INSERT", "DELETE"]
