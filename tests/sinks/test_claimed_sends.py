@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,7 +132,11 @@ async def test_a_plan_that_comes_again_is_looked_up_in_history(
 
 
 class Granting(Log):
-    """Grants every claim."""
+    """Grants every claim, and remembers those that were given back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unclaimed: list[Record] = []
 
     async def claim(self, record: Record) -> float:
         self.claimed.append(record)
@@ -139,29 +145,53 @@ class Granting(Log):
     def begins(self, _: Record) -> None:
         pass
 
-    def unclaim(self, _: Record) -> None:
-        pass
+    def unclaim(self, record: Record) -> None:
+        self.unclaimed.append(record)
 
 
-async def test_what_a_status_tells_of_is_not_tried_again(tmp_path: Path) -> None:
+@pytest.fixture
+async def platform() -> AsyncIterator[SimulatedPlatform]:
+    async with SimulatedPlatform() as platform:
+        yield platform
+
+
+@asynccontextmanager
+async def sending(platform: SimulatedPlatform, log: Log, home: Path, **changed: Any) -> AsyncIterator[OutboundToPlatform]:
+    """Run a sender that may ask the platform."""
+    addresses = {"kafka": "127.0.0.1:1", "cassandra": "127.0.0.1:1", "whatsapp_api": platform.api_url}
+    settings = Settings(home=home, whatsapp_token="t", _env_file=None, **{**addresses, **changed})
+    config = SimpleNamespace(account_by_phone_number_id=lambda _: None)
+    context = Context(settings=settings, producer=cast("Any", log), config=cast("Any", config), clock=SystemClock())
+    sink = OutboundToPlatform(context, patience=Patience(first_delay_s=0.01))
+    sink.hosted(cast("Any", log))
+    await sink.start()
+    yield sink
+    await sink.stop()
+
+
+async def test_what_a_status_tells_of_is_not_tried_again(platform: SimulatedPlatform, tmp_path: Path) -> None:
     """The platform has taken it and answers with an error of its own: its status, which comes first, settles it."""
     log = Granting()
-    async with SimulatedPlatform() as platform:
-        platform.faults.turn("error", Fault(probability=1.0, accepted=True))
-        settings = Settings(
-            home=tmp_path, kafka="127.0.0.1:1", cassandra="127.0.0.1:1", whatsapp_api=platform.api_url, whatsapp_token="t", _env_file=None
-        )
-        config = SimpleNamespace(account_by_phone_number_id=lambda _: None)
-        context = Context(settings=settings, producer=cast("Any", log), config=cast("Any", config), clock=SystemClock())
-        sink = OutboundToPlatform(context, patience=Patience(first_delay_s=0.01))
-        sink.hosted(cast("Any", log))
+    platform.faults.turn("error", Fault(probability=1.0, accepted=True))
+    async with sending(platform, log, tmp_path) as sink:
         taken(sink, has_plans=False)
-        await sink.start()
         record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
         send = decode(record.value, OutboundEvent).id
         platform.books.watchers.append(lambda _: sink._ledger.note_accepted(3, send, "wamid.told"))
         await sink.handle([record])
-        await sink.stop()
     outcome = decode(log.written[-1].value, SentEvent)
     assert (outcome.outcome, outcome.settled, outcome.platform_id) == ("accepted", True, "wamid.told")
     assert len(platform.books.accepted()) == 1
+
+
+@pytest.mark.parametrize(("fault", "ends"), [("error", "accepted"), ("reject", "rejected")])
+async def test_sent_once_more_it_stays_claimed(platform: SimulatedPlatform, tmp_path: Path, fault: str, ends: str) -> None:
+    """That the second attempt certainly did not arrive says nothing of the first: after a crash right then it may have left still."""
+    log = Granting()
+    platform.faults.turn(fault, Fault(count=1))
+    async with sending(platform, log, tmp_path, unknown="resend", unknown_wait=0.0) as sink:
+        record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
+        taken(sink, claimed=record, has_plans=False)
+        await sink.handle([record])
+    outcome = decode(log.written[-1].value, SentEvent)
+    assert (outcome.outcome, outcome.resent, log.unclaimed) == (ends, True, [])
