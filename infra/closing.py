@@ -1,9 +1,13 @@
 """Ends in time: limits for what is under way when everything ends, and starts that are given up when they are told to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import signal
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Closing:
@@ -51,3 +55,39 @@ async def run_until(ended: asyncio.Future[None], start: Coroutine[Any, Any, None
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
+
+
+def stop_at_signal(stopping: asyncio.Event, told: Callable[[], None] = lambda: None) -> None:
+    """Let the first Ctrl-C (or SIGTERM) set `stopping` and tell of it, and the second one end everything at once."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals are somebody else's
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        told()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+async def until_stopped(batches: AsyncGenerator[T, None], stopping: asyncio.Event) -> AsyncGenerator[T, None]:
+    """Yield what a generator does until `stopping` is set, also while it waits, and close it."""
+    stops = asyncio.create_task(stopping.wait(), name="stop")
+    try:
+        while not stopping.is_set():
+            following = asyncio.ensure_future(anext(batches, None))
+            await asyncio.wait({following, stops}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                return
+            batch = following.result()
+            if batch is None:
+                return
+            yield batch
+    finally:
+        stops.cancel()
+        await batches.aclose()

@@ -5,12 +5,12 @@ that is there, and rows that live traffic writes meanwhile stay.
 """
 
 import asyncio
-import signal
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from infra.archive.archive import Archive
+from infra.closing import stop_at_signal
 from infra.kafka.bounded import BoundedReader, Stretch, bounded_reader
 from infra.kafka.record import Record
 from infra.retries import Patience, with_retries
@@ -23,17 +23,17 @@ _INSIDE_MAX = 2_000
 
 
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done: `records` read of how many there were, of which `refused` are not what their topic holds (each has a dead letter)."""
+    """What was done: `records` read of how many there were, of which `refused` are not what their topic holds (each has a dead letter).
+
+    `gone` of them were deleted by retention before they were read. `is_whole` unless it was stopped before the end.
+    """
 
     keyspace: str
     records: int
     total: int
     refused: int
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it was not stopped before the end."""
-        return self.records >= self.total
+    gone: int = 0
+    is_whole: bool = True
 
 
 def run(settings: Settings, *, keyspace: str, progress: Progress) -> Rebuilt:
@@ -47,10 +47,9 @@ async def rebuild(settings: Settings, *, progress: Progress, stopping: asyncio.E
     A database that is away is waited for; KafkaUnreachableError if no broker answers, MigrationError if the tables do not fit.
     """
     stopping = stopping or asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stop_at_signal(stopping)
     history = History(settings)
-    refused = done = 0
+    refused = done = gone = 0
     try:
         await history.start()
         async with bounded_reader(settings, group="rebuild-history", older=Archive(settings)) as reader:
@@ -64,6 +63,10 @@ async def rebuild(settings: Settings, *, progress: Progress, stopping: asyncio.E
                 except UndecodableError as error:
                     refused += len(error.records)
 
+            def pass_over(missing: Stretch) -> None:
+                nonlocal gone
+                gone += missing.length
+
             def advanced(count: int) -> None:
                 nonlocal done
                 done += count
@@ -71,9 +74,22 @@ async def rebuild(settings: Settings, *, progress: Progress, stopping: asyncio.E
 
             progress(f"writing {settings.keyspace}", 0, total)
             is_whole = await reader.run(
-                stretches, handle, limit=_INSIDE_MAX, batch_max=history.batch_max, advanced=advanced, stopping=stopping
+                stretches,
+                handle,
+                limit=_INSIDE_MAX,
+                batch_max=history.batch_max,
+                advanced=advanced,
+                stopping=stopping,
+                gone=pass_over,
             )
-        return Rebuilt(keyspace=settings.keyspace, records=total if is_whole else done, total=total, refused=refused)
+        return Rebuilt(
+            keyspace=settings.keyspace,
+            records=total - gone if is_whole else done,
+            total=total,
+            refused=refused,
+            gone=gone,
+            is_whole=is_whole,
+        )
     finally:
         await history.stop()
 

@@ -7,8 +7,6 @@ table that moves can be neither compared nor replaced. Only with `execute` anyth
 import asyncio
 import base64
 import shutil
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from infra.archive.archive import Archive
+from infra.closing import stop_at_signal, until_stopped
 from infra.config_tables import ConfigTables
 from infra.errors import OttlaError, RefusedError
 from infra.groups.plan import refuse_live
@@ -60,7 +59,7 @@ _FOLDER_MODE = 0o700
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it: conversations by verdict, up to 20 keys for each that is not the same, rows written, where it is kept.
 
-    `gone` are the partitions of [raw] whose first records neither log nor archive have.
+    `gone` are the partitions of whose first records, in [raw] or in what was decided of them, neither log nor archive have.
     """
 
     verdicts: dict[str, int]
@@ -99,9 +98,7 @@ async def rebuild_tables(settings: Settings, *, execute: bool, progress: Progres
     RefusedError if the group is live, KafkaUnreachableError without a broker, DamagedError for an archive that is.
     """
     stopping = stopping or asyncio.Event()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stop_at_signal(stopping)
     await check_kafka(settings, timeout_s=_ANSWER_S)
     await refuse_if_live(settings)
     folder = _make_folder(settings)
@@ -112,9 +109,9 @@ async def rebuild_tables(settings: Settings, *, execute: bool, progress: Progres
             config = ConfigTables(settings)
             await config.start()
             await config.stop()
-            if not await make_rows(plan, new, reader, config, progress=progress, stopping=stopping):
+            is_whole = await make_rows(plan, new, reader, config, progress=progress, stopping=stopping)
+            if not is_whole or not await read_table(reader, old, progress=progress, stopping=stopping):
                 return Rebuilt(verdicts={}, examples={}, gone=gone, written=0, folder=str(folder), is_whole=False)
-            await read_table(reader, old, progress=progress)
             await refuse_if_live(settings)
             compared = Compared(old, new, committed=committed, gone=gone)
             written = await _replace(settings, compared, folder, progress) if execute else 0
@@ -146,14 +143,14 @@ async def make_rows(
     total, done = sum(each.length for each in plan.recorded), 0
     bounds = plan.bounds()
     progress("reading what was", 0, total)
-    async for records in reader.read(plan.recorded):
+    async for records in until_stopped(reader.read(plan.recorded), stopping):
         for record in records:
             note_recorded(record, store, bounds)
         done += len(records)
         progress("reading what was", done, total)
         store.commit()
-        if stopping.is_set():
-            return False
+    if stopping.is_set():
+        return False
     stage = RawToOutbound(
         table=store,
         producer=ForgettingWriter(store),
@@ -177,19 +174,25 @@ async def make_rows(
     return is_whole
 
 
-async def read_table(reader: BoundedReader, store: Store, *, progress: Progress) -> None:
-    """Put the rows of the changelog into the store as recovery does: of two rows of a key the one with the higher offset done."""
+async def read_table(reader: BoundedReader, store: Store, *, progress: Progress, stopping: asyncio.Event) -> bool:
+    """Put the rows of the changelog into the store as recovery does: of two rows of a key the one with the higher offset done.
+
+    Returns whether all were read; `stopping` ends it early.
+    """
     begins, ends = await reader.beginnings(CHANGELOG), await reader.ends(CHANGELOG)
     stretches = [Stretch(topic=CHANGELOG, partition=number, start=begins[number], end=end) for number, end in ends.items()]
     total, done = sum(each.length for each in stretches), 0
     progress("reading the table", 0, total)
-    async for records in reader.read(stretches):
+    async for records in until_stopped(reader.read(stretches, gone=None), stopping):  # compaction leaves holes
         for record in records:
             await keep_newest(store, record)
         done += len(records)
         progress("reading the table", done, total)
         store.commit()
+    if stopping.is_set():
+        return False
     progress("reading the table", total, total)
+    return True
 
 
 async def keep_newest(store: Store, record: Record) -> None:
@@ -239,7 +242,10 @@ class Compared:
 
 
 async def _plan(reader: BoundedReader, settings: Settings) -> tuple[Plan, dict[int, int], list[int]]:
-    """Return what is read, how far the streams have committed each partition, and the partitions whose first records are gone."""
+    """Return what is read, how far the streams have committed each partition, and the partitions whose first records are gone.
+
+    Whose [raw] is whole and whose outputs are not is among them: to what is not there any more the stage would answer something else.
+    """
     begins = await reader.beginnings(RAW.name)
     log = GroupLog(settings, group=GROUP.name)
     try:
@@ -252,12 +258,14 @@ async def _plan(reader: BoundedReader, settings: Settings) -> tuple[Plan, dict[i
         Bounds(partition=number, start=min(begin, committed[number]), first=0, last=committed[number], end=committed[number])
         for number, begin in sorted(begins.items())
     ]
+    gone = {number for number, begin in begins.items() if begin > 0}
     recorded: list[Stretch] = []
     for topic in (INBOUND, SENT, *OUTBOUND.values()):
         starts, ends = await reader.beginnings(topic.name), await reader.ends(topic.name)
         recorded += [Stretch(topic=topic.name, partition=number, start=starts[number], end=end) for number, end in sorted(ends.items())]
+        gone |= {number for number, begin in starts.items() if begin > 0}
     plan = Plan(id="tables", made_at=0, from_ms=0, to_ms=0, raw=raw, recorded=recorded)
-    return plan, committed, [number for number, begin in sorted(begins.items()) if begin > 0]
+    return plan, committed, sorted(gone)
 
 
 async def _replace(settings: Settings, compared: Compared, folder: Path, progress: Progress) -> int:
@@ -307,7 +315,7 @@ async def _check_written(reader: BoundedReader, compared: Compared, folder: Path
     """Read the changelog once more; OttlaError unless every row that was to be written is what a worker would restore."""
     store = Store(folder / "after.sqlite")
     try:
-        await read_table(reader, store, progress=progress)
+        await read_table(reader, store, progress=progress, stopping=asyncio.Event())  # what was written is looked at in any case
         for partition, key, verdict in compared.conversations():
             if verdict in WRITTEN and writes(key, old=partial(store.get, partition), new=partial(compared.new.get, partition)):
                 raise OttlaError(

@@ -27,9 +27,9 @@ async def records(settings: Settings, topic: str) -> list[Any]:
         partitions = [TopicPartition(settings.topic_prefix + topic, number) for number in range(settings.partitions)]
         reader.assign(partitions)
         await reader.seek_to_beginning(*partitions)
-        ends = await reader.end_offsets(partitions)
+        begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
         found: list[Any] = []
-        while len(found) < sum(ends.values()):
+        while len(found) < sum(ends.values()) - sum(begins.values()):
             for batch in (await reader.getmany(timeout_ms=1000)).values():
                 found += batch
         return found

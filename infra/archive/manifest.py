@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from infra.archive.segment import DamagedError, Segment, sync_folder
+from infra.archive.segment import SUFFIX, DamagedError, Segment, sync_folder
 
 FILE = "manifest.json"
 
@@ -39,6 +39,11 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except (OSError, msgspec.DecodeError) as error:
         raise DamagedError(f"{folder / FILE} of the archive is damaged ({error}): restore it from a copy.") from None
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of records that there are in a folder, whatever the manifest says, in the order of offsets."""
+    return sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ import zstandard
 from infra.errors import OttlaError
 from infra.kafka.record import Record
 
+SUFFIX = ".jsonl.zst"
 _LEVEL = 6
 _HASHED_AT_ONCE = 1 << 20
 _RECORDS_AT_ONCE = 2_000
@@ -94,7 +95,7 @@ class SegmentWriter:
         end = self._next if end is None else end
         self._lines.close()  # type: ignore[no-untyped-call]  # the package has no type for it
         self._file.close()
-        name = f"{self._start:020}-{end:020}.jsonl.zst"
+        name = f"{self._start:020}-{end:020}{SUFFIX}"
         self._draft.replace(self._folder / name)
         sync_folder(self._folder)
         return Segment(

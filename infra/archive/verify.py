@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from infra.archive.archive import archived_partitions, partition_folder
-from infra.archive.manifest import FILE, Manifest, gaps, read_manifest
-from infra.archive.segment import DamagedError, Segment, read_segment
+from infra.archive.manifest import FILE, Manifest, files_of, gaps, reaches_back_to, read_manifest
+from infra.archive.segment import SUFFIX, DamagedError, Segment, read_segment
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +44,11 @@ def summarise(root: Path) -> Iterator[Checked]:
                 continue
             if manifest is not None:
                 yield _checked(name, number, manifest, [])
+            elif files := files_of(folder):
+                what = f"{folder} has {len(files)} {'files' if len(files) > 1 else 'file'} and no {FILE}: restore that from a copy"
+                # A run that was killed before it wrote its first one leaves this as well.
+                what += "." if len(files) > 1 else ", or archive again if there never was one."
+                yield _checked(name, number, Manifest(topic=name, topic_id="", partition=number), [what])
 
 
 def verify(root: Path, *, progress: Callable[[str, int, int], None]) -> Iterator[Checked]:
@@ -63,7 +68,7 @@ def verify(root: Path, *, progress: Callable[[str, int, int], None]) -> Iterator
             wrong += _wrong_order(manifest)
             named = {segment.file for segment in manifest.segments}
             others = sorted(path.name for path in folder.iterdir() if path.name != FILE and path.name not in named)
-            wrong += [f"{folder / name} is not in the manifest: a run that was killed left it, and it may go." for name in others]
+            wrong += [_why_left(folder / name, manifest) for name in others]
         yield msgspec.structs.replace(each, wrong=wrong)
 
 
@@ -95,6 +100,15 @@ def _wrong_with(folder: Path, segment: Segment, topic: str, partition: int) -> l
     if offsets and not segment.start <= offsets[0] <= offsets[-1] < segment.end:
         return [f"{path} has offsets {offsets[0]} to {offsets[-1]} and the manifest says {segment.start} to {segment.end - 1}."]
     return []
+
+
+def _why_left(path: Path, manifest: Manifest) -> str:
+    """Return what to do about a file that the manifest does not name."""
+    first, _, end = path.name.removesuffix(SUFFIX).partition("-")
+    is_covered = first.isdigit() and end.isdigit() and reaches_back_to(manifest.segments, int(end)) <= int(first)
+    if is_covered or not path.name.endswith(SUFFIX):
+        return f"{path} is not in the manifest: a run that was killed left it, and it may go."
+    return f"{path} is not in the manifest: if no run was killed just now, restore {FILE} from a copy before archiving again."
 
 
 def _wrong_order(manifest: Manifest) -> list[str]:

@@ -5,14 +5,16 @@ at most a file that nobody reads, and the next one goes on behind the last named
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
 from infra.archive.archive import locked, partition_folder
-from infra.archive.manifest import Manifest, read_manifest, write_manifest
+from infra.archive.manifest import FILE, Manifest, files_of, read_manifest, write_manifest
 from infra.archive.segment import SegmentWriter
+from infra.closing import until_stopped
 from infra.errors import OttlaError, RefusedError
 from infra.kafka.bounded import BoundedReader, Stretch
 from infra.kafka.record import Record
@@ -49,12 +51,16 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Archived(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done: offsets, records and bytes of files written; `is_whole` unless it was stopped before the end."""
+    """What was done: records, files and their bytes; `is_whole` unless it was stopped before the end.
+
+    `gone` is what retention deleted after the plan was made and before it was read.
+    """
 
     records: int
     files: int
     size: int
     is_whole: bool
+    gone: list[Stretch] = []
 
 
 def part_of(
@@ -62,8 +68,11 @@ def part_of(
 ) -> Part:
     """Return what is to be done about a partition whose log goes from `begin` to `end` and is to be archived up to `until`.
 
-    RefusedError if the archive there is of another topic of this name.
+    RefusedError if the archive there is of another topic of this name, or has files and has lost its manifest.
     """
+    # Runs that were killed before they wrote one have left files that begin alike.
+    if manifest is None and len({path.name.partition("-")[0] for path in files_of(folder)}) > 1:
+        raise RefusedError(f"{folder} has files and no {FILE}: restore that from a copy, or move the folder away.")
     archived = manifest.end if manifest is not None else 0
     if manifest is not None and (manifest.topic_id != topic_id or archived > end):
         raise RefusedError(
@@ -114,6 +123,7 @@ async def write_archive(
     """Archive the parts one after the other, until done or `stopping` is set; RefusedError if another process does, OttlaError."""
     total, done = sum(part.stretch.length for part in parts), 0
     records = files = size = 0
+    gone: list[Stretch] = []
     progress("archiving", 0, total)
     with locked(settings.archive_folder):
         for part in parts:
@@ -122,19 +132,26 @@ async def write_archive(
             folder = partition_folder(settings.archive_folder, settings.topic_prefix + part.topic, part.partition)
             writing = _Writing(folder, part, records_per_file)
             try:
-                async for batch in reader.read([part.stretch]):
+                async for batch in until_stopped(reader.read([part.stretch], gone=writing.leave_out), stopping):
                     await asyncio.to_thread(writing.add, batch)
                     done += len(batch)
                     progress("archiving", done, total)
-                    if stopping.is_set():
-                        break
                 await asyncio.to_thread(writing.finish, is_whole=not stopping.is_set())
             except OSError as error:
                 raise OttlaError(f"{folder} cannot be written ({error.strerror}): make room there, then archive again.") from None
             finally:
                 writing.abandon()
             records, files, size = records + writing.records, files + writing.files, size + writing.size
-    return Archived(records=records, files=files, size=size, is_whole=not stopping.is_set())
+            gone += writing.gone
+    return Archived(records=records, files=files, size=size, is_whole=not stopping.is_set(), gone=gone)
+
+
+def with_gone(parts: Sequence[Part], gone: Sequence[Stretch]) -> list[Part]:
+    """Return the parts with what was deleted meanwhile counted as lost."""
+    lost: Counter[tuple[str, int]] = Counter()
+    for each in gone:
+        lost[each.topic, each.partition] += each.length
+    return [msgspec.structs.replace(part, lost=part.lost + lost[part.topic, part.partition]) for part in parts]
 
 
 class _Writing:
@@ -150,6 +167,13 @@ class _Writing:
         self._file: SegmentWriter | None = None
         self._next = part.start
         self.records = self.files = self.size = 0
+        self.gone: list[Stretch] = []
+
+    def leave_out(self, gone: Stretch) -> None:
+        """Go on behind what is not there to be archived any more, with a file of its own: what a file covers, it has."""
+        self._close(self._next)
+        self._next = gone.end
+        self.gone.append(gone)
 
     def add(self, batch: Sequence[Record]) -> None:
         while batch:

@@ -90,19 +90,32 @@ def _say_unforeseen(error: Exception) -> int:
     if os.environ.get("OTTLA_LOG_LEVEL", "").lower() == "debug":
         traceback.print_exception(error)
         return FAILED
-    text = f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} ottla {' '.join(sys.argv[1:])}\n{''.join(traceback.format_exception(error))}\n"
+    # Loaded where it is needed: most commands never do.
+    from infra.masking import masked_error
+
+    details = masked_error("".join(traceback.format_exception(error)))
+    text = f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} ottla {' '.join(_harmless(sys.argv[1:]))}\n{details}\n"
     first_line = (str(error).splitlines() or [""])[0][:200]
     path = _write_error(text)
     return _say(f"This should not happen: {type(error).__name__}: {first_line} ({path} has the details).", FAILED)
 
 
+def _harmless(arguments: list[str]) -> list[str]:
+    """Return a command line without what somebody wrote or is known by: the command, and the names of options."""
+    command = [word for word in arguments[:1] if word in _module_names()]
+    return command + [word.partition("=")[0] if word.startswith("-") else "..." for word in arguments[len(command) :]]
+
+
 def _write_error(text: str) -> Path:
+    """Add to a file that nobody else may read and return it."""
     home = Path(os.environ.get("OTTLA_HOME") or ".ottla")
     for path in (home.absolute() / "logs" / "ottla-error.log", Path(tempfile.gettempdir()) / f"ottla-error-{os.getuid()}.log"):
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            small = not path.exists() or path.stat().st_size < _LARGEST_ERROR_LOG_BYTES
-            with path.open("a" if small else "w", encoding="utf-8") as log:
+            is_large = path.exists() and path.stat().st_size >= _LARGEST_ERROR_LOG_BYTES
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_TRUNC if is_large else os.O_APPEND)
+            with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as log:
+                os.fchmod(log.fileno(), 0o600)
                 log.write(text)
             return path
     return Path(os.devnull)

@@ -1,16 +1,15 @@
 """`ottla archive`: what the log is about to forget, kept in files that replays read as if the log still had it."""
 
 import asyncio
-import signal
-import threading
 from typing import Any
 
 import click
 
 from infra.archive.verify import Checked, summarise, topics_of, verify
-from infra.archive.writer import ARCHIVED, RECORDS_PER_FILE, Archived, Part, plan_archive, write_archive
+from infra.archive.writer import ARCHIVED, RECORDS_PER_FILE, Archived, Part, plan_archive, with_gone, write_archive
 from infra.cli.output import output_option, progress_bar, show
 from infra.clock import SystemClock
+from infra.closing import stop_at_signal
 from infra.errors import FAILED, NotFoundError, UsageError
 from infra.kafka.address import with_kafka
 from infra.kafka.admin import check_kafka
@@ -95,16 +94,14 @@ async def _archive(
     settings: Settings, topics: list[Topic], before_ms: int | None, records_per_file: int, progress: Any
 ) -> tuple[list[Part], Archived | None]:
     stopping = asyncio.Event()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stop_at_signal(stopping)
     await check_kafka(settings, timeout_s=_ANSWER_S)
     async with bounded_reader(settings, group="archive") as reader:
         parts = await plan_archive(reader, settings, topics, before_ms=before_ms)
         if progress is None:
             return parts, None
         done = await write_archive(reader, settings, parts, progress=progress, stopping=stopping, records_per_file=records_per_file)
-        return parts, done
+        return with_gone(parts, done.gone), done
 
 
 def _topic(name: str, settings: Settings) -> Topic:

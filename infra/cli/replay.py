@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ from infra.terminal import harmless
 
 _KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _INTERRUPTED = 130
+_FASTEST = 1_000_000
 _VERDICT_TITLES = {"verdict": "the table's rows are", "conversations": "conversations"}
+
+
+def _number(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("it is no number.")
+    return value
 
 
 @click.command("replay")
@@ -35,7 +43,13 @@ _VERDICT_TITLES = {"verdict": "the table's rows are", "conversations": "conversa
 @click.option("--tenant", default="", help="only conversations of this tenant")
 @click.option("--conversation", default="", help="only this one: its key, or the phone number or user id of the contact")
 @click.option("--agent", type=click.Path(path_type=Path), help="a YAML file with one agent, as `apply` takes it, to answer instead")
-@click.option("--speed", default=0.0, type=click.FloatRange(min=0), help="so many times as fast as then; 0, the default: without waiting")
+@click.option(
+    "--speed",
+    default=0.0,
+    type=click.FloatRange(min=0, max=_FASTEST),
+    callback=_number,
+    help="so many times as fast as then; 0, the default: without waiting",
+)
 @click.option("--diff", is_flag=True, help="show the answers that differ side by side")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="write the differences as a page to this file")
 @click.option(
@@ -82,12 +96,14 @@ def _rebuild(what: str, keyspace: str, output: str, *, is_alone: bool) -> int:
     entry = importlib.import_module("sinks.rebuild_history")
     with progress_bar() as progress:
         rebuilt = entry.run(settings, keyspace=keyspace, progress=progress)
-    counts = {"keyspace": rebuilt.keyspace, "records": rebuilt.records, "total": rebuilt.total, "refused": rebuilt.refused}
+    counts = {name: getattr(rebuilt, name) for name in ("keyspace", "records", "total", "refused", "gone")}
     if output == "json":
         click.echo(json.dumps(counts))
     else:
         refused = f", {rebuilt.refused:,} of them are not what their topic holds" if rebuilt.refused else ""
         click.echo(f"Wrote {rebuilt.keyspace} from {rebuilt.records:,} of {rebuilt.total:,} records{refused}.")
+        if rebuilt.gone:
+            click.echo(f"{rebuilt.gone:,} records were deleted by retention before they were read: `ottla archive` keeps them.", err=True)
     if not rebuilt.is_whole:
         click.echo("Stopped before the end: the same command begins again, and writing a row twice changes nothing.", err=True)
         return _INTERRUPTED
@@ -120,7 +136,8 @@ def _told(rebuilt: Any, *, execute: bool) -> list[str]:
     lines = [f"{verdict}: {harmless(', '.join(keys))}" for verdict, keys in rebuilt.examples.items()]
     if rebuilt.gone:
         lines.append(
-            f"Log and archive lack the beginning of [raw] in partitions {', '.join(map(str, rebuilt.gone))}: rows there may know more."
+            f"Log and archive lack the beginning of [raw], or of what was decided, in partitions {', '.join(map(str, rebuilt.gone))}: "
+            "rows there may know more."
         )
     if not rebuilt.differing:
         return [*lines, "The table is what the log says."]

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -58,6 +59,32 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     def length(self) -> int:
         """How many offsets it has."""
         return max(0, self.end - self.start)
+
+
+Gone = Callable[[Stretch], None]
+"""Is told of offsets that were to be read and are not there any more."""
+
+
+def refuse_gone(gone: Stretch) -> None:
+    """Raise GoneError."""
+    offsets = f"offsets {gone.start} to {gone.end - 1}"
+    raise GoneError(f"{gone.topic}/{gone.partition} has lost its {offsets}, and no archive has them: begin again from what there is.")
+
+
+@dataclass
+class _Part:
+    """What is left to read of a partition: from offset `at` up to, not including, `end`."""
+
+    stretch: Stretch
+    at: int
+
+    @property
+    def end(self) -> int:
+        return self.stretch.end
+
+    def missing(self, upto: int) -> Stretch:
+        """Return what there is not of it before an offset."""
+        return msgspec.structs.replace(self.stretch, start=self.at, end=min(upto, self.end))
 
 
 class Older(Protocol):
@@ -142,69 +169,78 @@ class BoundedReader:
         except (KafkaError, TimeoutError):
             raise KafkaUnreachableError(self._settings.kafka) from None
 
-    async def read(self, stretches: Collection[Stretch], *, due: Due | None = None) -> AsyncGenerator[list[Record], None]:
-        """Yield the records of the stretches, those of a partition in their order; with `due`, all in the order of when they are due."""
-        left = {TopicPartition(self._prefix + each.topic, each.partition): each.end for each in stretches if each.length}
-        older = await self._older_parts(stretches)
+    async def read(
+        self, stretches: Collection[Stretch], *, due: Due | None = None, gone: Gone | None = refuse_gone
+    ) -> AsyncGenerator[list[Record], None]:
+        """Yield the records of the stretches, those of a partition in their order; with `due`, all in the order of when they are due.
+
+        What was deleted before it was read is passed over if `gone`, which is told of it before what comes after it, does not raise; with
+        None nobody asks for it.
+        """
+        left = {TopicPartition(self._prefix + each.topic, each.partition): _Part(each, each.start) for each in stretches if each.length}
+        older = await self._older_parts(left, gone)
         try:
-            async for records in self._read(stretches, left, older, due):
+            async for records in self._read(left, older, due, gone):
                 yield records
         finally:
             for batches in older.values():
                 await batches.aclose()
 
-    async def _older_parts(self, stretches: Collection[Stretch]) -> dict[TopicPartition, AsyncGenerator[list[Record], None]]:
+    async def _older_parts(
+        self, left: dict[TopicPartition, _Part], gone: Gone | None
+    ) -> dict[TopicPartition, AsyncGenerator[list[Record], None]]:
         """Return where the older records of the stretches come from, for those that begin before the log does."""
         if self._older is None:
             return {}
-        known = {topic for topic in {each.topic for each in stretches} if await self._older.has(topic)}
-        places = {
-            TopicPartition(self._prefix + each.topic, each.partition): each for each in stretches if each.length and each.topic in known
-        }
+        known = {topic for topic in {each.stretch.topic for each in left.values()} if await self._older.has(topic)}
+        places = [place for place, each in left.items() if each.stretch.topic in known]
         if not places:
             return {}
-        self._assign_unread(list(places))
-        begins = await self._asked(self._consumer.beginning_offsets(list(places)))
-        return {place: self._older_part(each) for place, each in places.items() if each.start < begins[place]}
+        self._assign_unread(places)
+        begins = await self._asked(self._consumer.beginning_offsets(places))
+        return {place: self._older_part(place, left[place], gone) for place in places if left[place].at < begins[place]}
 
-    async def _older_part(self, stretch: Stretch) -> AsyncGenerator[list[Record], None]:
+    async def _older_part(self, place: TopicPartition, part: _Part, gone: Gone | None) -> AsyncGenerator[list[Record], None]:
         """Yield what the log does not have of a stretch, also what it forgets meanwhile, and have the consumer go on behind it."""
-        place, at = TopicPartition(self._prefix + stretch.topic, stretch.partition), stretch.start
+        topic, number = part.stretch.topic, part.stretch.partition
         while self._older is not None:
             begin: int = (await self._asked(self._consumer.beginning_offsets([place])))[place]
-            upto = min(begin, stretch.end)
-            if at >= upto:
+            upto = min(begin, part.end)
+            if part.at >= upto:
                 break
-            if await self._older.beginning(stretch.topic, stretch.partition, begin) > at:
-                raise GoneError(f"{stretch.topic}/{stretch.partition} has lost its records from {at} on, and no archive has them.")
-            async with aclosing(self._older.read(stretch.topic, stretch.partition, at, upto)) as batches:
+            whole_from = await self._older.beginning(topic, number, begin)
+            if whole_from > part.at:
+                if gone is not None:
+                    gone(part.missing(whole_from))
+                part.at = whole_from
+                continue
+            async with aclosing(self._older.read(topic, number, part.at, upto)) as batches:
                 async for records in batches:
                     yield records
-            at = upto
-        self._consumer.seek(place, at)
+            part.at = upto
+        self._consumer.seek(place, part.at)
         self._consumer.resume(place)
 
     async def _read(
         self,
-        stretches: Collection[Stretch],
-        left: dict[TopicPartition, int],
+        left: dict[TopicPartition, _Part],
         older: dict[TopicPartition, AsyncGenerator[list[Record], None]],
         due: Due | None,
+        gone: Gone | None,
     ) -> AsyncIterator[list[Record]]:
         self._consumer.assign(list(left))
-        for each in (each for each in stretches if each.length):
-            place = TopicPartition(self._prefix + each.topic, each.partition)
+        for place, part in left.items():
             if place in older:
                 self._consumer.pause(place)
             else:
-                self._consumer.seek(place, each.start)
+                self._consumer.seek(place, part.at)
         held: dict[TopicPartition, deque[Record]] = {}
         moved_at = time.monotonic()
         while left or held:
             await _take_older(older, held)
             wanted = [place for place in left if place not in held and place not in older]
             if wanted:
-                held.update(await self._fetch(wanted, left, timeout_ms=0 if held else _POLL_MS))
+                held.update(await self._fetch(wanted, left, gone, timeout_ms=0 if held else _POLL_MS))
             if held or not wanted:
                 moved_at = time.monotonic()
             elif left and time.monotonic() > moved_at + _STALLED_S:
@@ -215,21 +251,31 @@ class BoundedReader:
                 await asyncio.sleep(_LOOK_S)
 
     async def _fetch(
-        self, wanted: Sequence[TopicPartition], left: dict[TopicPartition, int], *, timeout_ms: int
+        self, wanted: Sequence[TopicPartition], left: dict[TopicPartition, _Part], gone: Gone | None, *, timeout_ms: int
     ) -> dict[TopicPartition, deque[Record]]:
         """Return what comes of the wanted partitions, and forget in `left` those of which all has come."""
         found = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms, max_records=_RECORDS_AT_ONCE)
         fetched = {}
-        for place, records in found.items():
-            topic = place.topic.removeprefix(self._prefix)
-            if within := deque(record_of(each, topic) for each in records if each.offset < left[place]):
-                fetched[place] = within
         for place in wanted:
+            part, records = left[place], found.get(place, ())
             with suppress(KafkaError):
-                if await self._consumer.position(place) >= left[place]:
+                position = await self._consumer.position(place)
+                begins_at = records[0].offset if records else position
+                if gone is not None and begins_at > part.at:
+                    await self._look_for_gone(place, part, gone)
+                part.at = max(part.at, position)
+                if position >= part.end:
                     del left[place]
                     self._consumer.pause(place)
+            if within := deque(record_of(each, part.stretch.topic) for each in records if each.offset < part.end):
+                fetched[place] = within
         return fetched
+
+    async def _look_for_gone(self, place: TopicPartition, part: _Part, gone: Gone) -> None:
+        """Tell of what is missing before the next record, unless it never was there: the log begins behind it then."""
+        begin = (await self._asked(self._consumer.beginning_offsets([place])))[place]
+        if begin > part.at:
+            gone(part.missing(begin))
 
     async def run(
         self,
@@ -241,11 +287,12 @@ class BoundedReader:
         due: Due | None = None,
         advanced: Callable[[int], None] = lambda _: None,
         stopping: asyncio.Event | None = None,
+        gone: Gone | None = refuse_gone,
     ) -> bool:
         """Hand each conversation's records, in order, to `handle`, at most `limit` of them inside; return whether all were handled.
 
-        False: `stopping` was set, and what was being handled has ended. `advanced` is told how many more are done. Raises what escapes
-        `handle`.
+        False: `stopping` was set, and what was being handled has ended. `advanced` is told how many more are done, `gone` what is not there
+        any more (see `read`). Raises what escapes `handle`.
         """
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -254,7 +301,7 @@ class BoundedReader:
                 ended.set_exception(error)
 
         run = _Run(handle, advanced, limit=limit, batch_max=batch_max, failed=failed)
-        reading = asyncio.create_task(run.take(self.read(stretches, due=due)), name="read")
+        reading = asyncio.create_task(run.take(self.read(stretches, due=due, gone=gone)), name="read")
         showing = asyncio.create_task(self._show(run, stretches), name="show")
         stops = asyncio.create_task(_set(stopping or asyncio.Event()), name="stop")
         try:
@@ -304,7 +351,9 @@ class _Run:
     ) -> None:
         self._handle = handle
         self._advanced = advanced
-        self._lanes: Lanes[Record] = Lanes(self._run_lane, limit=limit, batch_max=batch_max, on_fatal=failed)
+        self._lanes: Lanes[Record] = Lanes(
+            self._run_lane, limit=limit, batch_max=batch_max, on_fatal=failed, weigh=lambda record: record.places
+        )
         self._marks: dict[tuple[str, int], Watermark] = {}
 
     async def take(self, batches: AsyncIterator[list[Record]]) -> None:
@@ -352,8 +401,8 @@ async def bounded_reader(settings: Settings, *, group: str, older: Older | None 
 
 
 async def read_stretch(settings: Settings, stretch: Stretch, *, group: str) -> AsyncGenerator[list[Record], None]:
-    """Yield the records of one stretch by a reader of its own; KafkaUnreachableError if no broker answers."""
-    async with bounded_reader(settings, group=group) as reader, aclosing(reader.read([stretch])) as batches:
+    """Yield the records of one stretch that are there yet, by a reader of its own; KafkaUnreachableError if no broker answers."""
+    async with bounded_reader(settings, group=group) as reader, aclosing(reader.read([stretch], gone=None)) as batches:
         async for records in batches:
             yield records
 

@@ -85,8 +85,8 @@ class RoleKeeper:
             began = time.monotonic()
             try:
                 code = await self._run_once()
-            except OSError as error:
-                self._printer.say("error", f"{self.role.name} cannot be started: {error.strerror}")
+            except Exception as error:  # noqa: BLE001  # whatever it is, also of the process that is forked from: it may be over soon
+                self._printer.say("error", f"{self.role.name} cannot be started: {_reason(error)}")
                 code = 1
             if self._stopping.is_set():
                 return
@@ -150,8 +150,8 @@ class ServerKeeper:
             await asyncio.sleep(wait_s)
             try:
                 self._node = await start_node(self._node.plan, self._home, die_with_parent=True, keep_port=True)
-            except OttlaError as error:
-                self._printer.say("error", str(error))
+            except Exception as error:  # noqa: BLE001  # without a process or room on the disk it goes on as well
+                self._printer.say("error", str(error) if isinstance(error, OttlaError) else f"{title} cannot be started: {_reason(error)}")
             else:
                 self._printer.say("info", f"{title} is back on {self._node.address}")
 
@@ -161,3 +161,7 @@ class ServerKeeper:
             return children.describe_exit(await children.wait_exit(self._node.child))
         await children.wait_gone(self._node.state.pid, self._node.state.mark)
         return "it was started by another command"
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__} {error}".strip()

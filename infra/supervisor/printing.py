@@ -3,10 +3,9 @@
 import contextlib
 import datetime as dt
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 import orjson
 
@@ -56,18 +55,21 @@ class Repeats:
         return dropped
 
 
+class Stream(Protocol):
+    """What lines are written to, each at once and from any thread."""
+
+    def write(self, text: str, /) -> int:
+        """Take a line."""
+
+    def flush(self) -> None:
+        """Let it be seen."""
+
+
 class Printer:
-    """Writes lines as `HH:MM:SS role level message key=value`, in colour where asked.
+    """Writes lines as `HH:MM:SS role level message key=value`, in colour where asked."""
 
-    `on_broken` is called once when the reader of the stream has gone away.
-    """
-
-    def __init__(
-        self, stream: TextIO, *, colour: bool, on_broken: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._stream, self._colour, self._on_broken = stream, colour, on_broken
-        self._broken = False
-        self._guard = threading.Lock()
+    def __init__(self, stream: Stream, *, colour: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._colour = stream, colour
         self._repeats = Repeats(clock)
 
     def say(self, level: str, event: str, /, **values: object) -> None:
@@ -108,15 +110,8 @@ class Printer:
         return f"{colour}{text}{_RESET}" if self._colour and colour else text
 
     def _write(self, text: str) -> None:
-        with self._guard:
-            if self._broken:
-                return
-            try:
-                self._stream.write(text)
-                self._stream.flush()
-            except OSError:
-                self._broken = True
-                self._on_broken()
+        self._stream.write(text)
+        self._stream.flush()
 
 
 def printable(text: str) -> str:

@@ -18,6 +18,7 @@ from infra.servers.reach import check_servers
 from infra.settings import Settings
 from infra.supervisor.home import only_one, record_children, stop_leftovers
 from infra.supervisor.keepers import RoleKeeper, ServerKeeper, StartRole, start_role
+from infra.supervisor.late_stream import LateStream
 from infra.supervisor.printing import Printer
 from infra.supervisor.ready import is_ready, not_ready
 from infra.supervisor.roles import Role, shared_environment, standard_roles
@@ -28,6 +29,7 @@ _ROLES_UNTIL_S = (2.4, 4.2, 5.6, 6.4)
 _SERVERS_UNTIL_S = 9.4
 _ASK_AGAIN_S = 0.1
 _SAY_WHO_IS_LATE_S = 20.0
+_LAST_LINES_S = 0.5
 
 
 async def _create_topics(settings: Settings) -> None:
@@ -184,9 +186,13 @@ class Up:
 
 async def up(settings: Settings) -> None:
     """Run everything in this terminal until it is stopped; OttlaError with one sentence if it cannot start."""
-    printer = Printer(sys.stdout, colour=sys.stdout.isatty(), on_broken=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stream = LateStream(sys.stdout, on_broken=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    printer = Printer(stream, colour=sys.stdout.isatty())
     _log_through(printer, settings.log_level)
-    await Up(settings, printer).run()
+    try:
+        await Up(settings, printer).run()
+    finally:
+        stream.drain(_LAST_LINES_S)
 
 
 def _log_through(printer: Printer, level: str) -> None:

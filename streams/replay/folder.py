@@ -17,7 +17,7 @@ from streams.replay.summary import Summary
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_KEPT = 20
+_KEPT, _UNFINISHED_KEPT = 20, 100
 _FOLDER_MODE = 0o700
 
 
@@ -67,16 +67,24 @@ def new_name(now_ms: int) -> str:
 
 
 def make_folder(settings: Settings, name: str) -> Folder:
-    """Make the folder of a new replay and forget the oldest of many."""
+    """Make the folder of a new replay and forget the oldest of many; those that were paused, or still run, are among the last to go."""
     among = settings.home / "replays"
     path = among / name
     try:
         path.mkdir(parents=True, mode=_FOLDER_MODE)
-        for old in sorted(each for each in among.iterdir() if each.is_dir())[:-_KEPT]:
+        for old in _forgettable(among):
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise OttlaError(f"{path} cannot be written: {error.strerror}.") from None
     return Folder(path)
+
+
+def _forgettable(among: Path) -> list[Path]:
+    """Return the folders that are too many: of done replays, and apart from them of others, whose answers may have cost money."""
+    folders = sorted(each for each in among.iterdir() if each.is_dir())
+    done = [each for each in folders if (each / "summary.json").exists()]
+    others = [each for each in folders if not (each / "summary.json").exists()]
+    return done[:-_KEPT] + others[:-_UNFINISHED_KEPT]
 
 
 def find_folder(settings: Settings, name: str) -> Folder:

@@ -53,7 +53,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One replay: times are milliseconds since 1970 UTC, `speed` is how much faster than then (0: as fast as possible).
 
     `raw` has the bounds of each partition, `recorded` where the decisions and sends of then are read. `unhandled` counts the records of
-    [raw] in its time that streams had not got to when it was made: nothing is known of these.
+    [raw] in its time that streams had not got to when it was made: nothing is known of these. Of the time before `gone_before` neither log
+    nor archive have all records any more (0: they do, of all that it reads).
     """
 
     id: str
@@ -67,6 +68,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     agent: Agent | None = None
     speed: float = 0.0
     unhandled: int = 0
+    gone_before: int = 0
 
     def stretches(self) -> list[Stretch]:
         """Return what is read of [raw]."""
@@ -114,12 +116,15 @@ async def make_plan(reader: BoundedReader, settings: Settings, request: Request,
         for number, end in sorted(ends.items())
     ]
     raw = [narrowed(each, request) for each in by_time]
+    gone_before = await _gone_before(reader, state)
     unhandled = sum(max(0, min(until[number], end) - max(since[number], handled[number])) for number, end in ends.items())
     if not any(each.last > each.first for each in raw):
         span = f"between {shown_time(request.from_ms)} and {shown_time(request.to_ms)} (UTC)"
-        what = (
-            f"The {unhandled} records received {span} are not handled yet: run streams." if unhandled else f"Nothing was received {span}."
-        )
+        what = f"Nothing was received {span}."
+        if unhandled:
+            what = f"The {unhandled} records received {span} are not handled yet: run streams."
+        elif gone_before > request.from_ms:
+            what = f"Nothing received {span} is in log or archive any more: they have all records from {shown_time(gone_before)} on."
         raise NotFoundError(what)
     recorded: list[Stretch] = []
     for topic in (INBOUND, SENT, *OUTBOUND.values()):
@@ -139,7 +144,22 @@ async def make_plan(reader: BoundedReader, settings: Settings, request: Request,
         agent=request.agent,
         speed=request.speed,
         unhandled=unhandled,
+        gone_before=gone_before,
     )
+
+
+async def _gone_before(reader: BoundedReader, state: dict[int, int]) -> int:
+    """Return from when on there is everything of what is read from these offsets of [raw] on, if some of it is gone; 0 if nothing is.
+
+    That is the latest of the times at which the partitions begin. One that is empty tells of none.
+    """
+    begins = await reader.beginnings(RAW.name)
+    cut = [Stretch(topic=RAW.name, partition=number, start=begin, end=begin + 1) for number, begin in begins.items() if begin > 0]
+    ends = await reader.ends(RAW.name)
+    cut = [each for each in cut if state[each.partition] <= each.start < ends[each.partition]]
+    if not cut:
+        return 0
+    return max([record.timestamp_ms async for records in reader.read(cut) for record in records], default=0)
 
 
 async def _handled(settings: Settings, partitions: list[int]) -> dict[int, int]:

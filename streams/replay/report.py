@@ -39,6 +39,7 @@ def as_json(folder: Folder, plan: Plan, summary: Summary, *, with_items: bool) -
         **msgspec.to_builtins(summary),
         "from": shown_time(plan.from_ms),
         "to": shown_time(plan.to_ms),
+        "gone_before": shown_time(plan.gone_before) if plan.gone_before else "",
         "tenant": plan.tenant,
         "conversation": plan.conversation,
         "agent": plan.agent.id if plan.agent is not None else "",
@@ -75,6 +76,10 @@ def facts(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
         found.append(("tokens", f"{summary.tokens_in:,} in, {summary.tokens_out:,} out" if summary.tokens_in else "not told"))
     if summary.failures:
         found.append(("no answer because", ", ".join(f"{cause} {count:,}" for cause, count in summary.failures.items())))
+    if plan.gone_before > plan.from_ms:
+        found.append(("left out", f"what was received before {shown_time(plan.gone_before)} and is in neither log nor archive any more"))
+    elif plan.gone_before:
+        found.append(("known from before", f"{shown_time(plan.gone_before)} on: what is older is in neither log nor archive any more"))
     left_out = {
         "not handled by streams yet": summary.unhandled,
         "on their way to another key": summary.on_their_way,

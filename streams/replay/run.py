@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import signal
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 from infra.archive.archive import Archive
+from infra.closing import stop_at_signal
 from infra.configuration_yaml import read_configuration_yaml
 from infra.errors import NotFoundError, UsageError
 from infra.kafka.admin import check_kafka
@@ -80,7 +80,7 @@ def show(folder: Folder, *, diff: bool, output: str, html: Path | None) -> int:
 async def replay(settings: Settings, wish: Wish, *, progress: Progress) -> Folder:
     """Run a new replay, or go on with one that was paused or killed; return its folder, without a summary if it was paused again."""
     stopping = asyncio.Event()
-    _pause_on_interrupt(stopping)
+    stop_at_signal(stopping, lambda: click.echo("Pausing: what is under way ends first. Ctrl-C again ends it at once.", err=True))
     if wish.resume:
         folder = find_folder(settings, wish.resume)
         if folder.summary() is not None:
@@ -167,16 +167,3 @@ def read_agent(file: Path) -> Agent:
     if len(configuration.agents) != 1 or configuration != Configuration(agents=configuration.agents):
         raise UsageError(f"{file} must hold one agent under `agents:` and nothing else: it answers every conversation of the replay.")
     return configuration.agents[0]
-
-
-def _pause_on_interrupt(stopping: asyncio.Event) -> None:
-    """Let the first Ctrl-C (or SIGTERM) pause, and the second one end it at once."""
-    loop = asyncio.get_running_loop()
-
-    def pause() -> None:
-        stopping.set()
-        loop.remove_signal_handler(signal.SIGINT)
-        click.echo("Pausing: what is under way ends first. Ctrl-C again ends it at once.", err=True)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, pause)

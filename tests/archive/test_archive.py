@@ -11,21 +11,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from infra.archive import writer
 from infra.archive.archive import Archive, locked, partition_folder
 from infra.archive.manifest import Manifest, read_manifest, write_manifest
 from infra.archive.segment import DamagedError, SegmentWriter
 from infra.archive.verify import verify
-from infra.archive.writer import Archived, plan_archive, write_archive
+from infra.archive.writer import Archived, plan_archive, with_gone, write_archive
 from infra.errors import RefusedError
 from infra.kafka.bounded import BoundedReader, GoneError, Stretch, bounded_reader
 from infra.kafka.producer import Producer
 from infra.kafka.record import Record
 from infra.settings import Settings
 from schemas.topics import INBOUND, RAW, Topic
+from tests.topic_settings import forget_before
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
@@ -43,13 +43,8 @@ async def make_topics(settings: Settings, *topics: Topic) -> None:
 
 async def forget(settings: Settings, topic: Topic, before: dict[int, int]) -> None:
     """Delete the records below these offsets, as retention does."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-    await admin.start()
-    try:
-        places = {TopicPartition(topic.named(settings.topic_prefix), number): at for number, at in before.items()}
-        await admin.delete_records({place: RecordsToDelete(before_offset=at) for place, at in places.items()})
-    finally:
-        await admin.close()
+    for number, offset in before.items():
+        await forget_before(settings, topic.name, number, offset)
 
 
 async def fill(settings: Settings, count: int, *, topic: Topic = RAW, first: int = 0) -> None:
@@ -231,6 +226,80 @@ async def test_what_retention_took_first_is_said(settings: Settings) -> None:
         with pytest.raises(GoneError, match="no archive has them"):
             async for _ in reader.read([Stretch(topic=RAW.name, partition=0, start=0, end=len(was[0]) + 10)]):
                 pass
+
+
+async def test_what_retention_takes_after_the_plan_is_said(settings: Settings) -> None:
+    """A file covers what it has and no more, also where nothing is left of a partition by the time it is read."""
+    await make_topics(settings, RAW)
+    await fill(settings, 200)
+    was = await everything(settings, with_archive=False)
+    async with reading(settings, with_archive=False) as reader:
+        parts = await plan_archive(reader, settings, [RAW], before_ms=None)
+        await forget(settings, RAW, {0: 30, 1: len(was[1])})
+        done = await write_archive(reader, settings, parts, progress=lambda *_: None, stopping=asyncio.Event(), records_per_file=40)
+    assert done.gone == [
+        Stretch(topic=RAW.name, partition=0, start=0, end=30),
+        Stretch(topic=RAW.name, partition=1, start=0, end=len(was[1])),
+    ]
+    assert [part.lost for part in with_gone(parts, done.gone)] == [30, len(was[1])]
+    async with reading(settings, with_archive=True) as reader:
+        assert await reader.beginnings(RAW.name) == {0: 30, 1: len(was[1])}
+    await forget(settings, RAW, {0: len(was[0])})
+    assert await everything(settings, with_archive=True) == {0: was[0][30:], 1: []}
+    assert wrong(settings) == []
+
+
+async def test_stopped_while_the_broker_does_not_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends it at once, with what was written so far in the manifest."""
+    await make_topics(settings, RAW)
+    await fill(settings, 200)
+    stopping, asked = asyncio.Event(), asyncio.Event()
+    async with reading(settings, with_archive=False) as reader:
+        parts = await plan_archive(reader, settings, [RAW], before_ms=None)
+
+        async def never(*_: object, **__: object) -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(reader._consumer, "getmany", never)
+        writing = asyncio.create_task(write_archive(reader, settings, parts, progress=lambda *_: None, stopping=stopping))
+        await asked.wait()
+        stopping.set()
+        async with asyncio.timeout(5):
+            done = await writing
+    assert (done.is_whole, done.records) == (False, 0)
+
+
+async def test_a_lost_manifest_is_noticed(settings: Settings) -> None:
+    """Files that nothing names are no archive, and not overwritten: the manifest is to be restored. With it all is as it was."""
+    await make_topics(settings, RAW)
+    await fill(settings, 200)
+    await archived(settings)
+    folder = partition_folder(settings.archive_folder, RAW.named(settings.topic_prefix), 0)
+    kept = (folder / "manifest.json").rename(folder.parent / "kept")
+    (said,) = wrong(settings)
+    assert "no manifest.json: restore that from a copy" in said
+    with pytest.raises(RefusedError, match=r"no manifest\.json: restore that from a copy"):
+        await archived(settings)
+    kept.rename(folder / "manifest.json")
+    assert wrong(settings) == []
+
+
+async def test_files_that_a_shorter_manifest_does_not_name_are_not_to_go(settings: Settings) -> None:
+    """An old copy of the manifest leaves good files unnamed: only what others cover may go."""
+    await make_topics(settings, RAW)
+    await fill(settings, 200)
+    await archived(settings)
+    folder = partition_folder(settings.archive_folder, RAW.named(settings.topic_prefix), 0)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    first, second, *_ = manifest.segments
+    covered = folder / f"{first.start:020}-{first.end - 1:020}.jsonl.zst"
+    covered.write_bytes(b"")
+    write_manifest(folder, Manifest(topic=manifest.topic, topic_id=manifest.topic_id, partition=0, segments=[first]))
+    said = {sentence.split(" is not in the manifest: ")[0]: sentence for sentence in wrong(settings)}
+    assert said[str(covered)].endswith("it may go.")
+    assert "restore manifest.json from a copy" in said[str(folder / second.file)]
 
 
 async def test_another_topic_of_the_same_name(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -47,6 +48,30 @@ def test_unforeseen_error_is_a_sentence_and_a_file(fails: pytest.MonkeyPatch, ca
     log = tmp_path / "logs" / "ottla-error.log"
     assert capsys.readouterr().err == f"This should not happen: ZeroDivisionError: odd ({log} has the details).\n"
     assert "Traceback" in log.read_text()
+
+
+def test_what_is_kept_of_an_unforeseen_error_is_nobodys_business(fails: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the words of the command line nor those in the error are written down, and nobody else may read the file."""
+    fails.setattr(infra.cli.ottla, "get_command", lambda *_: _command(ValueError("cannot read 'my blood test is back'")))
+    words = ["send", "16505550001", "my blood test is back", "--tenant=acme", "--now"]
+    fails.setattr(sys, "argv", ["ottla", *words])
+    assert infra.cli.run_command_line(["probe"]) == 1
+    log = tmp_path / "logs" / "ottla-error.log"
+    written = log.read_text()
+    assert " ottla send ... ... --tenant --now\n" in written
+    assert "ValueError: cannot read '***'" in written
+    assert not any(word in written for word in ("blood", "16505550001", "acme"))
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_in_place_of_the_file_is_not_followed(fails: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Somebody else may have put it there."""
+    fails.setattr(infra.cli.ottla, "get_command", lambda *_: _command(ZeroDivisionError("odd")))
+    fails.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "ottla-error.log").symlink_to(tmp_path / "precious")
+    assert infra.cli.run_command_line(["probe"]) == 1
+    assert not (tmp_path / "precious").exists()
 
 
 def test_traceback_is_shown_to_who_asks_for_it(fails: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,12 @@ import pytest
 from aiokafka.protocol.fetch import FetchRequest
 
 from infra.kafka.admin import KafkaUnreachableError, TopicsError, create_topics
-from infra.kafka.bounded import Stretch, _taken, bounded_reader
+from infra.kafka.bounded import GoneError, Stretch, _taken, bounded_reader
 from infra.kafka.group_log import GroupLog
 from infra.kafka.producer import Producer
 from infra.kafka.record import Record
 from infra.settings import Settings
+from tests.topic_settings import forget_before
 
 CONVERSATIONS = 12
 EACH = 25
@@ -130,3 +131,22 @@ async def test_it_stops_when_told_and_fails_with_what_failed(settings: Settings)
             await reader.run(stretches, fail, limit=8)
         never = [Stretch(topic="raw", partition=0, start=5, end=5)]
         assert await reader.run(never, fail, limit=8)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("kept", [7, 0])
+async def test_what_was_deleted_meanwhile_is_told(settings: Settings, kept: int) -> None:
+    """By default it is an error that says what is missing; who passes it over is told of it, also where nothing is left."""
+    await filled(settings)
+    async with bounded_reader(settings, group="replay-test") as reader:
+        ends = await reader.ends("raw")
+        number, end = max(ends.items(), key=lambda each: each[1])
+        stretch = Stretch(topic="raw", partition=number, start=2, end=end)
+        await forget_before(settings, "raw", number, end - kept)
+        with pytest.raises(GoneError, match=rf"^raw/{number} has lost its offsets 2 to {end - kept - 1}, and no archive has them: .*\.$"):
+            await anext(reader.read([stretch]))
+        gone: list[Stretch] = []
+        for told in (gone.append, None):
+            found = [each.offset async for records in reader.read([stretch], gone=told) for each in records]
+            assert found == [*range(end - kept, end)]
+        assert gone == [Stretch(topic="raw", partition=number, start=2, end=end - kept)]

@@ -1,11 +1,14 @@
 """infra.supervisor.keepers: what is asked of a role while it is being started is not forgotten."""
 
 import asyncio
+import io
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping
+
+import pytest
 
 from infra.children import Child, spawn
 from infra.supervisor.keepers import RoleKeeper
@@ -34,3 +37,27 @@ async def test_stopped_while_it_is_being_started() -> None:
     go_on.set()
     await stopping
     assert [child.poll() for child in children] == [-signal.SIGTERM]
+
+
+@pytest.mark.parametrize("error", [EOFError(), RuntimeError("can't start new thread"), OSError(12, "Cannot allocate memory")])
+async def test_what_cannot_be_started_is_tried_again(error: Exception) -> None:
+    """The process that roles are forked from may be gone, or there is no memory for a moment: the role comes when there is."""
+    tries: list[int] = []
+    running = asyncio.Event()
+    loop, shown = asyncio.get_running_loop(), io.StringIO()
+
+    def start(_: Role, environment: Mapping[str, str], output: int) -> Child:
+        tries.append(1)
+        if len(tries) == 1:
+            raise error
+        loop.call_soon_threadsafe(running.set)
+        return spawn((sys.executable, "-c", "import time; time.sleep(60)"), environment=environment, output=output, die_with_parent=None)
+
+    role = Role("it", ("run", "it"), 1)
+    keeper = RoleKeeper(role, environment=lambda _: {}, printer=Printer(shown, colour=False), on_change=lambda: None, start=start)
+    keeper.start()
+    async with asyncio.timeout(20):
+        await running.wait()
+    await keeper.stop(until=time.monotonic() + 20)
+    assert "it cannot be started: " in shown.getvalue()
+    assert len(tries) == 2

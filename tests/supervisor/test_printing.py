@@ -67,20 +67,6 @@ def test_colour_only_where_asked() -> None:
     assert "\x1b" not in _shown(line)
 
 
-def test_a_broken_stream_is_told_once() -> None:
-    """When the reader has gone away, somebody is told, once, and later lines are dropped."""
-
-    class Gone(io.StringIO):
-        def write(self, _text: str) -> int:
-            raise BrokenPipeError
-
-    told: list[int] = []
-    printer = Printer(Gone(), colour=False, on_broken=lambda: told.append(1))
-    printer.say("info", "one")
-    printer.say("info", "two")
-    assert told == [1]
-
-
 class _Stream:
     """A printer whose time stands still until it is told."""
 

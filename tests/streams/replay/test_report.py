@@ -91,13 +91,17 @@ def test_json_has_the_items_that_differ(tmp_path: Path) -> None:
 
 
 def test_folders_are_bounded_private_and_found(tmp_path: Path) -> None:
-    """The newest twenty are kept, for their owner alone; names that are none lead nowhere."""
+    """The newest twenty that are done are kept, and those that are not; for their owner alone. Names that are none lead nowhere."""
     settings = Settings(home=tmp_path, _env_file=None)
-    names = [new_name(NOW_MS + 1_000 * number) for number in range(25)]
+    names = [new_name(NOW_MS + 1_000 * number) for number in range(28)]
+    paused = {names[1], names[26], names[27]}
     for name in names:
-        make_folder(settings, name).write_plan(PLAN)
-    kept = sorted(path.name for path in (tmp_path / "replays").iterdir())
-    assert kept == names[-20:]
+        folder = make_folder(settings, name)
+        folder.write_plan(PLAN)
+        if name not in paused:
+            folder.write_summary(Counting().summary(name, unhandled=0))
+    kept = {path.name for path in (tmp_path / "replays").iterdir()}
+    assert kept == {*names[6:], names[1]}
     folder = find_folder(settings, names[-1])
     assert (folder.plan(), folder.summary()) == (PLAN, None)
     assert folder.path.stat().st_mode & 0o077 == 0
