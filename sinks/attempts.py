@@ -121,7 +121,7 @@ class Attempts:
             self._took[answer.outcome].observe(time.perf_counter() - started)
             if answer.outcome is Outcome.ACCEPTED:
                 self._pauses.succeeded(keys)
-                self._ledger.note_accepted(record.partition, outbound.id, answer.platform_id)
+                self._ledger.note_accepted(record, outbound.id, answer.platform_id)
             if answer.outcome is not Outcome.RETRY:
                 return Attempted(answer=answer, http_status=status, tries=tries + 1)
             if not is_again:  # else the attempt before this one may have left

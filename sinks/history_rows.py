@@ -21,7 +21,7 @@ from schemas.events.linked import LinkedEvent
 from schemas.events.outbound import OutboundEvent
 from schemas.events.sent import SentEvent
 from schemas.events.webhook_part import WebhookPart
-from schemas.ids import NOBODY, split_conversation_key
+from schemas.ids import NOBODY, account_of_key, split_conversation_key
 from schemas.message_words import described
 from schemas.topics import INBOUND, OUTBOUND, SENT, STATUS
 
@@ -40,7 +40,7 @@ INDEX_TABLES = frozenset(
 )
 """Written before the messages they lead to, so that no message is there that cannot be found."""
 
-WRITTEN_ONCE = frozenset({"conversation_buckets", "active_days", "contacts", "history_tenants", "send_platform_ids", "unknown_send_days"})
+WRITTEN_ONCE = frozenset({"conversation_buckets", "active_days", "contacts", "history_tenants", "platform_ids", "unknown_send_days"})
 """Tables whose rows are keys alone: a process need not write the same one again."""
 
 
@@ -166,7 +166,7 @@ def sent_rows(record: Record) -> list[Row]:
         *(_unknown_rows(event.tenant, event.id, at_ms) if event.outcome == UNKNOWN else ()),
         Row("messages", message, write_us),
         Row("sends", send, write_us),
-        *(_platform_id_rows(event.id, event.platform_id, at_ms)),
+        *(_platform_id_rows(event.conversation, event.id, event.platform_id, at_ms)),
     ]
 
 
@@ -195,14 +195,17 @@ def _status(update: StatusUpdate, channel: str, received_at_ms: int, record: Rec
         "received_at_ms": received_at_ms,
         **_raw(record),
     }
-    return [Row("statuses", status, 1000 * received_at_ms), *_platform_id_rows(update.send, update.platform_id, received_at_ms)]
+    # The account that ingress has found the signature to be of: what another one's status says of a send counts for nothing.
+    named = _platform_id_rows(record.key.decode("utf-8", "replace"), update.send, update.platform_id, received_at_ms)
+    return [Row("statuses", status, 1000 * received_at_ms), *named]
 
 
-def _platform_id_rows(send: str, platform_id: str, time_ms: int) -> list[Row]:
+def _platform_id_rows(conversation: str, send: str, platform_id: str, time_ms: int) -> list[Row]:
     """Return the row that names a platform id of a send; from answers and statuses alike, so that a second id is never hidden."""
-    if not send or not platform_id:
+    account = account_of_key(conversation)
+    if not send or not platform_id or not account:
         return []
-    return [Row("send_platform_ids", {"send": send, "platform_id": _name(platform_id)}, 1000 * time_ms)]
+    return [Row("platform_ids", {"account": account, "send": send, "platform_id": _name(platform_id)}, 1000 * time_ms)]
 
 
 def _unknown_rows(tenant: str, send: str, at_ms: int) -> list[Row]:

@@ -17,6 +17,8 @@ import structlog
 from infra.kafka.record import Record
 from infra.metrics import DUPLICATE_SENDS
 from infra.newest import Newest
+from schemas.events.inbound import RecordPosition
+from schemas.ids import account_of_key
 
 log = structlog.get_logger()
 
@@ -53,12 +55,22 @@ class Plans:
         return not self.producing and self.ended >= self.newest
 
 
+def told_of(key: bytes | None, send: str) -> str:
+    """Return by what the platform's id of a send is remembered that a record with this key tells of: its account's name and its id.
+
+    Who signs for one account may name any send in a status; it says nothing of another account's.
+    """
+    return f"{account_of_key((key or b'').decode('utf-8', 'replace'))}/{send}"
+
+
 class Partition:
     """What is known of the sends of one partition number."""
 
     def __init__(self, since: Since) -> None:
         self.since = since
         self.plans: dict[bytes, Plans] = {}  # by conversation
+        self.left: set[str] = set()
+        """Sends without an outcome of which a plan says that they may have left: what an earlier plan of the same send says is older."""
         # Time and offset in one number, a third of what two and their tuple take.
         self._outcomes: Newest[str, int] = Newest(REMEMBERED_MAX)
         self._platform_ids: Newest[str, str] = Newest(REMEMBERED_MAX)
@@ -81,17 +93,17 @@ class Partition:
         plans.waiting += 1
 
     def platform_id(self, send: str) -> str | None:
-        """Return the platform's id of a send, if its answer or a status told it."""
+        """Return the platform's id of a send (as `told_of` names it), if its answer or a status told it."""
         return self._platform_ids.get(send)
 
     def note_platform_id(self, send: str, platform_id: str) -> None:
-        """Remember the platform's id of a send; a second id means that it was sent twice."""
+        """Remember the platform's id of a send (as `told_of` names it); a second id means that it was sent twice."""
         known = self._platform_ids.get(send)
         if known is None:
             self._platform_ids.put(send, platform_id)
         elif known != platform_id:
             DUPLICATE_SENDS.inc()
-            log.error("sent twice", send=send, platform_ids=[known, platform_id])
+            log.error("sent twice", send=send.partition("/")[2], platform_ids=[known, platform_id])
 
 
 class Ledger:
@@ -136,19 +148,34 @@ class Ledger:
 
     def was_told(self, record: Record, send: str) -> bool:
         """Tell whether a status, or an answer, has told of this send: then it has left, whatever else is known."""
-        return self.partition(record.partition).platform_id(send) is not None
+        return self.partition(record.partition).platform_id(_ours(record, send)) is not None
 
     def was_claimed(self, record: Record) -> bool:
         """Tell whether a former owner claimed this record and left no outcome: it may have been sent."""
         return (record.topic, record.partition, record.offset) in self._claimed
 
-    def may_have_left(self, record: Record, send: str) -> bool:
-        """Tell whether this send may have been made already: its record was claimed, or a status told of it, whoever has claimed it."""
-        return self.was_claimed(record) or self.was_told(record, send)
+    def may_have_left(self, record: Record, send: str, *, source: RecordPosition | None = None) -> bool:
+        """Tell whether this send may have been made already.
+
+        So it is if its record was claimed, or the one that a plan was made from (`source`), if a status told of it, whoever has claimed
+        it, or if any plan says so.
+        """
+        return (
+            self.was_claimed(record)
+            or (source is not None and (source.topic, source.partition, source.offset) in self._claimed)
+            or self.was_told(record, send)
+            or send in self.partition(record.partition).left
+        )
+
+    def note_left(self, record: Record, send: str) -> None:
+        """Remember that a plan says of this send that it may have left."""
+        self.partition(record.partition).left.add(send)
 
     def note_outcome(self, record: Record, send: str, *, offset: int, time_ms: int) -> None:
         """Remember that this record's send has its outcome, in the record of [sent] at `offset`."""
-        self.partition(record.partition).note_outcome(send, offset=offset, time_ms=time_ms)
+        partition = self.partition(record.partition)
+        partition.note_outcome(send, offset=offset, time_ms=time_ms)
+        partition.left.discard(send)
         self._claimed.discard((record.topic, record.partition, record.offset))
 
     def has_plans(self, record: Record) -> bool:
@@ -180,29 +207,35 @@ class Ledger:
         if partition.plans[conversation].is_over:
             del partition.plans[conversation]
 
-    def note_accepted(self, partition: int, send: str, platform_id: str) -> None:
-        """Remember the platform's id of a send, from its answer or from a status, and tell whoever waits for it."""
-        self.partition(partition).note_platform_id(send, platform_id)
-        waiting = self._waiting.get(send)
+    def note_accepted(self, record: Record, send: str, platform_id: str) -> None:
+        """Remember the platform's id of a send of this record's account, from its answer or from a status; tell whoever waits for it."""
+        ours = _ours(record, send)
+        self.partition(record.partition).note_platform_id(ours, platform_id)
+        waiting = self._waiting.get(ours)
         if waiting is not None and not waiting.done():
             waiting.set_result(platform_id)
 
-    async def settled(self, partition: int, send: str, *, timeout_s: float) -> str:
-        """Return the platform's id of a send as soon as a status has brought it; empty if none does within `timeout_s` seconds."""
-        known = self.partition(partition).platform_id(send)
+    async def settled(self, record: Record, send: str, *, timeout_s: float) -> str:
+        """Return the platform's id of a record's send as soon as a status has brought it; empty if none does within `timeout_s` seconds."""
+        ours = _ours(record, send)
+        known = self.partition(record.partition).platform_id(ours)
         if known is not None:
             return known
-        waiting = self._waiting[send] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting[ours] = asyncio.get_running_loop().create_future()
         try:
             return await asyncio.wait_for(waiting, timeout_s)
         except TimeoutError:
             return ""
         finally:
-            self._waiting.pop(send, None)
+            self._waiting.pop(ours, None)
 
     def alone_with(self, send: str) -> "_Alone":
         """Wait, in an `async with`, while the other lane of the conversation is at this send: it may stand in [outbound-*] and [ledger]."""
         return _Alone(self._under_way, send)
+
+
+def _ours(record: Record, send: str) -> str:
+    return told_of(record.key, send)
 
 
 class _Alone:

@@ -9,6 +9,7 @@ came after it would take everybody minutes.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,11 @@ from infra.fault_points import without
 from infra.kafka.connection import aiokafka_options
 from infra.kafka.consumer import Taken
 from infra.settings import Settings
+from schemas.channels.base import Outcome
 from schemas.codec import Headers
 from schemas.ids import read_callback_data
 from schemas.topics import LEDGER, OUTBOUND, SENT, STATUS
-from sinks.ledger import Ledger, Partition, Since
+from sinks.ledger import Ledger, Partition, Since, told_of
 
 log = structlog.get_logger()
 
@@ -57,6 +59,12 @@ class _StatusPart(msgspec.Struct):
     changes: list[_StatusChange] = []
 
 
+class _Plan(msgspec.Struct):
+    send: _SentId
+    state: str
+
+
+_read_plan = msgspec.json.Decoder(_Plan).decode
 _read_sent_id = msgspec.json.Decoder(_SentId).decode
 _read_part = msgspec.json.Decoder(_StatusPart).decode
 _read_item = msgspec.json.Decoder(_StatusItem).decode
@@ -127,11 +135,16 @@ class _Reading:
         return await self._read(starts, ends, self._read_one)
 
     async def plans(self, ledgers: Sequence[Taken]) -> None:
-        """Count the sends of each conversation that wait in [ledger]: every record of it that is not committed."""
+        """Note the sends of each conversation that wait in [ledger], every record of it that is not committed, and which may have left."""
         starts, ends = await self._uncommitted(ledgers)
 
         def count(source: TopicPartition, record: Any) -> None:
-            self.partitions[source.partition].note_planned(record.key or b"", record.offset)
+            partition = self.partitions[source.partition]
+            partition.note_planned(record.key or b"", record.offset)
+            with suppress(msgspec.DecodeError):  # it becomes a dead letter when it is handled
+                planned = _read_plan(record.value)
+                if planned.state == Outcome.UNKNOWN.value and not partition.has_outcome(planned.send.id):
+                    partition.left.add(planned.send.id)
 
         await self._read(starts, ends, count)
 
@@ -168,7 +181,7 @@ class _Reading:
         partition = self.partitions[source.partition]
         if source.topic == self.prefix + STATUS.name:
             for send, platform_id in settlements(record.value):
-                partition.note_platform_id(send, platform_id)
+                partition.note_platform_id(told_of(record.key, send), platform_id)
             return
         if record.offset == partition.since.offset:
             partition.since = Since(record.offset, min(record.timestamp, partition.since.time_ms))

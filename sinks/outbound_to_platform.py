@@ -22,6 +22,7 @@ from infra.retries import Patience, with_retries
 from schemas.channels.base import Answer, Outcome
 from schemas.codec import Headers, cloud_event_headers, decode, encode
 from schemas.events.dead_letter import DeadLetter
+from schemas.events.inbound import RecordPosition
 from schemas.events.outbound import OutboundEvent
 from schemas.events.planned import PlannedEvent
 from schemas.events.sent import SentEvent
@@ -106,7 +107,7 @@ class OutboundToPlatform:
         if record.topic != STATUS.name:
             return False
         for send, platform_id in settlements(record.value):
-            self._ledger.note_accepted(record.partition, send, platform_id)
+            self._ledger.note_accepted(record, send, platform_id)
         return True
 
     async def handle(self, records: Sequence[Record]) -> None:
@@ -138,16 +139,16 @@ class OutboundToPlatform:
         outbound = planned.send
         async with self._ledger.alone_with(outbound.id):
             if not await self._has_outcome(record, outbound, since_ms=planned.since):
-                unknown, wait_s = self._left(record, outbound), None
+                unknown, wait_s = self._left(record, outbound, planned.source), None
                 if planned.state == Outcome.UNKNOWN.value and not self._ledger.was_claimed(record):
                     answer = Answer(outcome=Outcome.UNKNOWN, error=planned.error)
                     unknown, wait_s = Attempted(answer=answer, http_status=planned.http_status, tries=planned.attempts), planned.wait_s
                 await self._send(record, outbound, unknown, wait_s=wait_s, may_plan=False)
         self._ledger.note_plan_ended(record)
 
-    def _left(self, record: Record, outbound: OutboundEvent) -> Attempted | None:
+    def _left(self, record: Record, outbound: OutboundEvent, source: RecordPosition | None = None) -> Attempted | None:
         """Return what is known of a send that may have been made already: an unknown one; None if it was certainly not."""
-        return _LEFT_CLAIMED if self._ledger.may_have_left(record, outbound.id) else None
+        return _LEFT_CLAIMED if self._ledger.may_have_left(record, outbound.id, source=source) else None
 
     async def _has_outcome(self, record: Record, outbound: OutboundEvent, *, since_ms: int) -> bool:
         """Tell whether the send had its outcome before, after `since_ms`: then nothing is left to do."""
@@ -167,8 +168,10 @@ class OutboundToPlatform:
     async def _plan(self, record: Record, outbound: OutboundEvent, wait: MustWaitError) -> None:
         """Write the send to [ledger]; from then on all of its conversation waits there, in order."""
         since_ms = _since_ms(record, outbound)
-        event = PlannedEvent(send=outbound, state="planned", at=self._context.clock.now_ms(), since=since_ms)
+        source = RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset)
+        event = PlannedEvent(send=outbound, state="planned", at=self._context.clock.now_ms(), since=since_ms, source=source)
         if wait.unknown is not None:
+            self._ledger.note_left(record, outbound.id)
             event = msgspec.structs.replace(
                 event,
                 state=Outcome.UNKNOWN.value,
@@ -223,7 +226,7 @@ class OutboundToPlatform:
         if wait_s is None:
             wait_s = self._unknown_wait_s(outbound)
         here_s = min(wait_s, self._planned_after_s) if may_plan else wait_s
-        platform_id = await self._attempts.unless_leaving(self._ledger.settled(record.partition, outbound.id, timeout_s=here_s))
+        platform_id = await self._attempts.unless_leaving(self._ledger.settled(record, outbound.id, timeout_s=here_s))
         if platform_id:
             SENDS_SETTLED.inc()
             answer = Answer(outcome=Outcome.ACCEPTED, platform_id=platform_id, error=attempted.answer.error)

@@ -5,7 +5,7 @@ Every read is bounded. A tenant's rows are in partitions of its own, so that it 
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from infra.cassandra.aliases import conversation_of_key, members_of
 from infra.cassandra.history import Message, message_of
 from infra.cassandra.rows import BUCKET_MS
 from infra.cassandra.session import Cassandra, Row
+from schemas.ids import account_of_key
 
 EVERY_TENANT = "*"
 PAGE_MAX = 1_000
@@ -47,6 +48,11 @@ _SELECT_STATUSES = (
     f"FROM @.statuses WHERE channel = ? AND platform_id IN ? PER PARTITION LIMIT {_STATUSES_MAX}"
 )
 _SELECT_PLATFORM_IDS = (
+    "SELECT send, platform_id FROM @.platform_ids "  # noqa: S608  # a constant
+    f"WHERE account = ? AND send IN ? PER PARTITION LIMIT {_PLATFORM_IDS_MAX}"
+)
+# Of before accounts were told apart.
+_SELECT_OLD_PLATFORM_IDS = (
     "SELECT send, platform_id FROM @.send_platform_ids "  # noqa: S608  # a constant
     f"WHERE send IN ? PER PARTITION LIMIT {_PLATFORM_IDS_MAX}"
 )
@@ -131,9 +137,26 @@ async def read_message(cassandra: Cassandra, *, tenant: str, message_id: str) ->
     return (await _messages(cassandra, rows))[0] if rows else None
 
 
-async def platform_ids_of(cassandra: Cassandra, send: str) -> list[str]:
-    """Return every platform id that an answer or a status ever named for a send, at most 10; more than one: it was sent twice."""
-    return [each["platform_id"] for each in await cassandra.execute(_SELECT_PLATFORM_IDS, ([send],))]
+async def platform_ids_of(cassandra: Cassandra, sends: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return every platform id that an answer or a status ever named for sends, each given with its conversation.
+
+    Of a send at most 10 of each table; more than one: it was sent twice.
+    """
+    by_account: dict[str, list[str]] = defaultdict(list)
+    for conversation, send in sends:
+        by_account[account_of_key(conversation)].append(send)
+    named: dict[str, dict[str, None]] = defaultdict(dict)
+
+    async def ask(questions: list[tuple[str, tuple[object, ...]]]) -> None:
+        for found in await asyncio.gather(*(cassandra.execute(*question) for question in questions)):
+            for each in found:
+                named[each["send"]][each["platform_id"]] = None
+
+    await ask([(_SELECT_PLATFORM_IDS, (account, some)) for account, its in by_account.items() for some in in_parts(its)])
+    # Whatever has been written since is all in the one table.
+    older = [send for its in by_account.values() for send in its if send not in named]
+    await ask([(_SELECT_OLD_PLATFORM_IDS, (some,)) for some in in_parts(older)])
+    return {send: list(ids) for send, ids in named.items()}
 
 
 def in_parts(names: Collection[str], size: int = PARTITIONS_AT_ONCE) -> list[list[str]]:
@@ -233,11 +256,7 @@ async def _without_ghosts(cassandra: Cassandra, rows: Sequence[Row]) -> list[Row
 
 async def _messages(cassandra: Cassandra, rows: Sequence[Row]) -> list[Message]:
     """Return the messages of some rows with what was told of them: two statements for all, not two for each that went out."""
-    sends = [row["id"] for row in rows if row["kind"] == "send"]
-    named: dict[str, list[str]] = defaultdict(list)
-    for found in await asyncio.gather(*(cassandra.execute(_SELECT_PLATFORM_IDS, (some,)) for some in in_parts(sends))):
-        for each in found:
-            named[each["send"]].append(each["platform_id"])
+    named = await platform_ids_of(cassandra, [(row["conversation"], row["id"]) for row in rows if row["kind"] == "send"])
     platform_ids = [list(dict.fromkeys([*([row["platform_id"]] if row["platform_id"] else []), *named.get(row["id"], ())])) for row in rows]
     wanted: dict[str, dict[str, None]] = defaultdict(dict)
     for row, ids in zip(rows, platform_ids, strict=True):

@@ -24,7 +24,7 @@ PARTITION_KEYS: Mapping[str, tuple[str, ...]] = {
     "messages": ("tenant", "conversation", "bucket"),
     "sends": ("id",),
     "statuses": ("channel", "platform_id"),
-    "send_platform_ids": ("send",),
+    "platform_ids": ("account", "send"),
     "unknown_sends": ("tenant", "day"),
     "unknown_send_days": ("part",),
     "resends": ("send",),

@@ -114,14 +114,11 @@ async def read_send(cassandra: Cassandra, *, tenant: str, send: str) -> Send | N
     """
     if not send:
         return None
-    rows, told, resent = await asyncio.gather(
-        cassandra.execute(_SELECT_SEND, (send,)),
-        platform_ids_of(cassandra, send),
-        cassandra.execute(_SELECT_RESENT, (send,)),
-    )
+    rows, resent = await asyncio.gather(cassandra.execute(_SELECT_SEND, (send,)), cassandra.execute(_SELECT_RESENT, (send,)))
     if not rows or tenant not in (EVERY_TENANT, rows[0]["tenant"]):
         return None
-    return _send_of(rows[0], told, resent)
+    named = await platform_ids_of(cassandra, [(rows[0]["conversation"], send)])
+    return _send_of(rows[0], named.get(send, ()), resent)
 
 
 async def read_content(cassandra: Cassandra, send: Send) -> Content | None:

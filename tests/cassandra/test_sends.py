@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -97,6 +98,20 @@ async def test_a_status_without_our_id_settles_nothing(cassandra: Cassandra, ten
     await write(cassandra, [talk.outbound(CAUSE, "hi", at_ms=NOON_MS), unknown(talk)])
     await write(cassandra, [talk.status(talk.wamid("x"), "delivered", at_ms=NOON_MS + 1_000)])
     assert await listed(cassandra, tenant) == [talk.send(CAUSE)]
+
+
+async def test_another_accounts_status_settles_nothing(cassandra: Cassandra, tenant: str) -> None:
+    """Whoever signs for one account may put any send's id into a status; what was told before accounts were told apart counts yet."""
+    talk = Talk(tenant=tenant)
+    forged = talk.status(talk.wamid("x"), "delivered", at_ms=NOON_MS + 1_000, send=talk.send(CAUSE))
+    await write(cassandra, [talk.outbound(CAUSE, "hi", at_ms=NOON_MS), unknown(talk), replace(forged, key=b"wa:666:16505550001")])
+    assert await listed(cassandra, tenant) == [talk.send(CAUSE)]
+    old = "INSERT INTO @.send_platform_ids (send, platform_id) VALUES (?, ?)"
+    await cassandra.execute(old, (talk.send(CAUSE), talk.wamid("y")))
+    assert await listed(cassandra, tenant) == []
+    message = await read_message(cassandra, tenant=tenant, message_id=talk.send(CAUSE))
+    assert message is not None
+    assert message.platform_ids == [talk.wamid("y")]
 
 
 @pytest.mark.parametrize("reverse", [False, True])

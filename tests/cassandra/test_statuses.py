@@ -32,7 +32,7 @@ _KEYS = {
     "messages": ("tenant", "conversation", "bucket", "time_ms", "id"),
     "sends": ("id",),
     "statuses": ("channel", "platform_id", "participant", "status", "at_ms"),
-    "send_platform_ids": ("send", "platform_id"),
+    "platform_ids": ("account", "send", "platform_id"),
 }
 
 
@@ -63,7 +63,8 @@ _TABLE_OF = {
     reading._SELECT_SEND: "sends",
     reading._SELECT_ONE: "messages",
     reading._SELECT_STATUSES: "statuses",
-    reading._SELECT_PLATFORM_IDS: "send_platform_ids",
+    reading._SELECT_PLATFORM_IDS: "platform_ids",
+    reading._SELECT_OLD_PLATFORM_IDS: "send_platform_ids",
 }
 
 

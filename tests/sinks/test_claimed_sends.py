@@ -17,12 +17,13 @@ from infra.retries import Patience
 from infra.settings import Settings
 from infra.simulator.faults import Fault
 from infra.simulator.platform import SimulatedPlatform
-from schemas.codec import decode
+from schemas.codec import decode, encode
+from schemas.events.inbound import RecordPosition
 from schemas.events.outbound import OutboundEvent
 from schemas.events.planned import PlannedEvent
 from schemas.events.sent import SentEvent
 from sinks.base import Context
-from sinks.ledger import Partition, Since
+from sinks.ledger import Partition, Since, told_of
 from sinks.outbound_to_platform import OutboundToPlatform
 from tests.history_events import NOON_MS, Talk
 
@@ -73,7 +74,7 @@ def taken(sender: OutboundToPlatform, *, claimed: Record | None = None, told: Re
     if has_plans:
         partition.note_planned(TALK.key.encode(), 0)
     if told is not None:
-        partition.note_platform_id(decode(told.value, OutboundEvent).id, "wamid.told")
+        partition.note_platform_id(told_of(told.key, decode(told.value, OutboundEvent).id), "wamid.told")
     claims = {(claimed.topic, claimed.partition, claimed.offset)} if claimed is not None else set()
     sender._ledger.begin({3: partition}, claims)
 
@@ -108,6 +109,25 @@ async def test_what_may_have_left_is_not_sent_again(sender: OutboundToPlatform, 
     await sender.handle([record])
     (sent,) = log.written
     assert (sent.topic, decode(sent.value, SentEvent).outcome) == ("sent", "accepted" if how == "told" else "unknown")
+
+
+@pytest.mark.parametrize("how", ["its record is claimed", "a plan was read", "a plan is written"])
+async def test_what_a_paused_worker_plans_late_may_have_left(sender: OutboundToPlatform, log: Log, how: str) -> None:
+    """It went on after a pause, and wrote to [ledger] what another worker had claimed and sent meanwhile: that plan says nothing of it."""
+    record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
+    outbound = decode(record.value, OutboundEvent)
+    source = RecordPosition(topic=record.topic, partition=record.partition, offset=record.offset)
+    late = PlannedEvent(send=outbound, state="planned", at=NOON_MS + 13_000, since=NOON_MS, source=source)
+    plan = Record("ledger", 3, 0, record.key, encode(late), [], NOON_MS + 13_000)
+    taken(sender, claimed=record if how != "a plan was read" else None)
+    if how == "a plan was read":
+        sender._ledger.note_left(record, outbound.id)
+    if how == "a plan is written":
+        await sender.handle([record])
+        sender._ledger._claimed.clear()
+    await sender.handle([plan])
+    outcome = decode(log.written[-1].value, SentEvent)
+    assert (log.written[-1].topic, outcome.outcome, log.claimed) == ("sent", "unknown", [])
 
 
 async def test_a_plan_that_comes_again_is_looked_up_in_history(
@@ -177,11 +197,27 @@ async def test_what_a_status_tells_of_is_not_tried_again(platform: SimulatedPlat
         taken(sink, has_plans=False)
         record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
         send = decode(record.value, OutboundEvent).id
-        platform.books.watchers.append(lambda _: sink._ledger.note_accepted(3, send, "wamid.told"))
+        platform.books.watchers.append(lambda _: sink._ledger.note_accepted(record, send, "wamid.told"))
         await sink.handle([record])
     outcome = decode(log.written[-1].value, SentEvent)
     assert (outcome.outcome, outcome.settled, outcome.platform_id) == ("accepted", True, "wamid.told")
     assert len(platform.books.accepted()) == 1
+
+
+async def test_another_accounts_status_tells_nothing(platform: SimulatedPlatform, tmp_path: Path) -> None:
+    """Whoever signs for one account may put any send's id into a status: it is neither settled nor kept back by that."""
+    log = Granting()
+    async with sending(platform, log, tmp_path) as sink:
+        taken(sink, has_plans=False)
+        record = TALK.outbound("cause", "hello", at_ms=NOON_MS)
+        send = decode(record.value, OutboundEvent).id
+        forged = TALK.status("wamid.forged", "delivered", at_ms=NOON_MS, send=send)
+        for key in ("wa:666:16505550001", "wa:-:-", ""):
+            assert sink.take_at_once(replace(forged, key=key.encode(), partition=record.partition))
+        await sink.handle([record])
+    outcome = decode(log.written[-1].value, SentEvent)
+    assert (outcome.outcome, outcome.settled) == ("accepted", False)
+    assert [each.platform_id for each in platform.books.accepted()] == [outcome.platform_id]
 
 
 @pytest.mark.parametrize(("fault", "ends"), [("error", "accepted"), ("reject", "rejected")])

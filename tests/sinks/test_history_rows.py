@@ -8,7 +8,7 @@ from schemas.codec import DecodeError, encode
 from schemas.events.canary import CanaryEvent
 from schemas.events.inbound import Person
 from sinks.history_rows import INDEX_TABLES, WRITTEN_ONCE, history_rows
-from tests.history_events import NOON_MS, Talk
+from tests.history_events import ACCOUNT, NOON_MS, Talk
 
 
 def rows(record: Record, table: str) -> list[Row]:
@@ -121,19 +121,19 @@ def test_a_status_names_its_send() -> None:
     """A status with our callback data says which platform id the send has, though [sent] may never say so."""
     talk = Talk()
     send = talk.send("cause")
-    (named,) = rows(talk.status("wamid.2", "sent", at_ms=NOON_MS, send=send), "send_platform_ids")
-    assert named.columns == {"send": send, "platform_id": "wamid.2"}
-    assert rows(talk.status("wamid.2", "sent", at_ms=NOON_MS), "send_platform_ids") == []
+    (named,) = rows(talk.status("wamid.2", "sent", at_ms=NOON_MS, send=send), "platform_ids")
+    assert named.columns == {"account": ACCOUNT, "send": send, "platform_id": "wamid.2"}
+    assert rows(talk.status("wamid.2", "sent", at_ms=NOON_MS), "platform_ids") == []
 
 
 def test_an_answer_and_a_status_name_the_platform_id_alike() -> None:
     """What the platform answered and what a status told are one row, so that two ids of one send stand beside each other."""
     talk = Talk()
     send = talk.send("cause")
-    (answered,) = rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="wamid.2"), "send_platform_ids")
-    (told,) = rows(talk.status("wamid.2", "sent", at_ms=NOON_MS + 5_000, send=send), "send_platform_ids")
-    assert answered.columns == told.columns == {"send": send, "platform_id": "wamid.2"}
-    assert rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="", outcome="unknown"), "send_platform_ids") == []
+    (answered,) = rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="wamid.2"), "platform_ids")
+    (told,) = rows(talk.status("wamid.2", "sent", at_ms=NOON_MS + 5_000, send=send), "platform_ids")
+    assert answered.columns == told.columns == {"account": ACCOUNT, "send": send, "platform_id": "wamid.2"}
+    assert rows(talk.sent("cause", "hi", created_ms=NOON_MS, platform_id="", outcome="unknown"), "platform_ids") == []
 
 
 def test_only_unknown_sends_are_listed_and_under_the_day_of_their_record() -> None:

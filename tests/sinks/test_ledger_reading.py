@@ -9,8 +9,8 @@ from infra.kafka.consumer import Taken
 from infra.kafka.producer import Producer
 from infra.settings import Settings
 from schemas.ids import callback_data
-from schemas.topics import LEDGER, OUTBOUND, STATUS
-from sinks.ledger import Ledger
+from schemas.topics import LEDGER, OUTBOUND, SENT, STATUS
+from sinks.ledger import Ledger, told_of
 from sinks.ledger_reading import take
 
 pytestmark = pytest.mark.servers
@@ -36,5 +36,21 @@ async def test_how_far_back_it_reads(settings: Settings, topic: str, hours: int,
     ledger = Ledger()
     taken = [Taken(each, 0, None, frozenset()) for each in (LEDGER.name, *(one.name for one in OUTBOUND.values()))]
     await take(ledger, settings, taken, now_ms=SystemClock().now_ms() + hours * HOUR_MS)
-    assert (ledger.partition(0).platform_id(SEND) == "wamid.1") is is_known
+    assert (ledger.partition(0).platform_id(told_of(KEY.encode(), SEND)) == "wamid.1") is is_known
     assert ledger.planned == (1 if topic == LEDGER.name else 0)
+
+
+async def test_which_plans_may_have_left(settings: Settings) -> None:
+    """Of two plans of one send the one that knows more counts; what has its outcome is left out, and what is no plan is passed over."""
+    await create_topics(settings)
+    producer = Producer(settings, client_id="test")
+    await producer.start()
+    plans = [("a", "planned"), ("a", "unknown"), ("b", "planned"), ("c", "unknown")]
+    for value in (*(msgspec.json.encode({"send": {"id": send}, "state": state}) for send, state in plans), b"{}"):
+        await producer.send(LEDGER.name, key=KEY.encode(), value=value, partition=0)
+    await producer.send(SENT.name, key=KEY.encode(), value=b'{"id":"c"}', partition=0)
+    await producer.stop()
+    ledger = Ledger()
+    taken = [Taken(each, 0, None, frozenset()) for each in (LEDGER.name, *(one.name for one in OUTBOUND.values()))]
+    await take(ledger, settings, taken, now_ms=SystemClock().now_ms())
+    assert (ledger.partition(0).left, ledger.planned) == ({"a"}, 5)

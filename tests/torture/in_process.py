@@ -214,7 +214,7 @@ class InProcess:
         assert sum(row.table == "statuses" for row in rows) == count
         _check_rows(part)
         for send, platform_id in settlements(part.value):
-            self._ledger.note_accepted(part.partition, send, platform_id)
+            self._ledger.note_accepted(part, send, platform_id)
         return "status"
 
 
