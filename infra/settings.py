@@ -212,6 +212,14 @@ class Settings(BaseSettings):
             raise ValueError("it holds a line break or another control character")
         return SecretStr(text)
 
+    @field_validator("whatsapp_app_secret")
+    @classmethod
+    def _app_secret(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text and not any(part.strip() for part in text.split(",")):
+            raise ValueError("it holds commas and no secret")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _log_level(cls, value: Any) -> Any:

@@ -32,8 +32,9 @@ from schemas.topics import OUTBOUND
 _TEXT_LENGTH_MAX = 4096
 _KEY_LENGTH_MAX = 255
 _RESOLVE_S = 1.0
-_ADDRESS = re.compile(r"^\+?[0-9]{5,20}$")
-_USER_ID = re.compile(r"^[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}$")
+_ACCOUNTS_S = 2.0
+_ADDRESS = re.compile(r"\+?[0-9]{5,20}")
+_USER_ID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}")
 
 
 class Text(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,6 +87,8 @@ async def _post_message(request: Request) -> Response:
     except (BodyTooLargeError, BodyTooSlowError, UnusableError) as error:
         return problem(422, "Message not usable", str(error) or "The body is too large or too slow.")
     state = request.app.state
+    if not await state.config.wait_until_started(timeout_s=_ACCOUNTS_S):
+        return problem(503, "Starting", "The accounts are being read: whose number it is nobody knows yet.", {"Retry-After": "2"})
     event = outbound_event(wanted, tables=state.config, cause=key or secrets.token_hex(16), now_ms=state.clock.now_ms(), lookup=bool(key))
     if request.state.tenant not in (EVERY_TENANT, event.tenant):
         return problem(404, "No such account", f"Your key reaches no account with the number {wanted.account}.")
@@ -146,7 +149,7 @@ def read_send_request(body: bytes) -> SendRequest:
         raise UnusableError("`type` must be text.")
     if not 0 < len(wanted.text.body) <= _TEXT_LENGTH_MAX:
         raise UnusableError(f"`text.body` must have 1 to {_TEXT_LENGTH_MAX} characters.")
-    if not _ADDRESS.match(wanted.to) and not _USER_ID.match(wanted.to):
+    if not _ADDRESS.fullmatch(wanted.to) and not _USER_ID.fullmatch(wanted.to):
         raise UnusableError("`to` must be a phone number with country code, or a business-scoped user id.")
     if not wanted.account.isascii() or not wanted.account.isdigit():
         raise UnusableError("`account` must be a phone number id, which has digits only.")
@@ -180,7 +183,7 @@ def outbound_event(wanted: SendRequest, *, tables: ConfigTables, cause: str, now
 
 def kind_of_address(to: str) -> str:
     """Return what an address is that nobody told the kind of: user (a business-scoped user id) or phone."""
-    return "user" if _USER_ID.match(to) else "phone"
+    return "user" if _USER_ID.fullmatch(to) else "phone"
 
 
 routes = [Route("/v1/messages", post_message, methods=["POST"])]

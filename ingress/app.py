@@ -50,6 +50,7 @@ from ingress.pages.access import PageAccess, is_page
 from ingress.pages.counts import Counter
 from ingress.pages.events import FOLLOWED
 from ingress.pages.live import Turns
+from ingress.pages.open_streams import OpenStreams
 from ingress.pages.render import error_page
 from ingress.problems import problem
 from ingress.queue_position import QueuePositions
@@ -73,15 +74,27 @@ class InstallationSecrets:
         self._own = settings.app_secrets
         self._verify_token = settings.whatsapp_verify_token.get_secret_value()
         self._tables = tables
+        self._every: Sequence[bytes] | None = None
+        tables.on_change(self._forget)
         self.complete = False  # until the accounts were read once, a refused signature may only be one we do not know yet
 
     def app_secrets(self, account: str | None = None) -> Sequence[bytes]:
         """Return every secret that is valid now; with the platform's id of an account the installation's and that account's own."""
-        accounts: Iterable[Account | None] = self._tables.accounts.values()
         if account is not None:
-            accounts = [self._tables.account_by_phone_number_id(account)]
+            return self._with_own([self._tables.account_by_phone_number_id(account)])
+        if self._every is not None:
+            return self._every
+        every = self._with_own(self._tables.accounts.values())
+        if self._tables.started:  # from then on whatever changes is told
+            self._every = every
+        return every
+
+    def _with_own(self, accounts: Iterable[Account | None]) -> Sequence[bytes]:
         secrets = {each.app_secret.encode() for each in accounts if each is not None and each.app_secret}
         return (*self._own, *secrets.difference(self._own))
+
+    def _forget(self, _topic: str, _id: str) -> None:
+        self._every = None
 
     def verify_token(self) -> str:
         """Return the token of the verification challenge."""
@@ -110,7 +123,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     state.queue_positions = QueuePositions(settings)
     state.lag = LagWatcher(settings)
     state.role_figures = RoleFigures(settings.role_urls)
-    state.follower, state.streams, state.turns = Follower(settings, FOLLOWED), set(), Turns()
+    state.follower, state.streams, state.turns = Follower(settings, FOLLOWED), OpenStreams(), Turns()
     state.counter = Counter()
     state.is_leaving = getattr(state, "is_leaving", None) or (lambda: False)
     state.cassandra = None

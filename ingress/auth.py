@@ -38,6 +38,9 @@ class RequireKey:
         path: str = scope["path"]
         state = scope["app"].state
         tenant = tenant_of_bearer(scope, state.settings, state.config)
+        if tenant is None and not state.config.started:
+            await problem(503, "Starting", "The keys of tenants are being read; try again.", {"Retry-After": "2"})(scope, receive, send)
+            return
         if tenant is None:
             response = problem(401, "Key needed", "Send `Authorization: Bearer <OTTLA_ADMIN_KEY>`.", headers={"WWW-Authenticate": "Bearer"})
             await response(scope, receive, send)

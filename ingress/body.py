@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from schemas.topics import BODY_BYTES_MAX, MIB
 
@@ -22,6 +22,10 @@ class BodyTooLargeError(Exception):
 
 class BodyTooSlowError(Exception):
     """A body that did not arrive within the deadline."""
+
+
+class ClientLeftError(BodyTooSlowError):
+    """A body whose client went away before its end: nobody waits for an answer."""
 
 
 class NoRoomError(BodyTooSlowError):
@@ -84,21 +88,21 @@ ROOM = BodyRoom(ROOM_BYTES)
 
 
 @asynccontextmanager
-async def body_of(request: Request) -> AsyncIterator[bytes]:
+async def body_of(request: Request, *, at_most: int = BODY_BYTES_MAX) -> AsyncIterator[bytes]:
     """Yield the body, which is counted as long as the context is open.
 
-    Raises BodyTooLargeError over the limit, BodyTooSlowError past the deadline, NoRoomError if it had to give way, and ClientDisconnect if
-    it ends early.
+    Raises BodyTooLargeError for one of more than `at_most` bytes, BodyTooSlowError past the deadline, NoRoomError if it had to give way,
+    and ClientLeftError if it ends early.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > BODY_BYTES_MAX:
+    if declared.isascii() and declared.isdigit() and int(declared) > at_most:
         raise BodyTooLargeError
     deadline = asyncio.timeout(BODY_DEADLINE_S)
     held = _Held(deadline)
     try:
         try:
             async with deadline:
-                body = await _read(request, held)
+                body = await _read(request, held, at_most)
         except TimeoutError:
             raise (NoRoomError if held.gave_way else BodyTooSlowError) from None
         if held.gave_way:
@@ -109,24 +113,24 @@ async def body_of(request: Request) -> AsyncIterator[bytes]:
         ROOM.leave(held)
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, *, at_most: int = BODY_BYTES_MAX) -> bytes:
     """Return the body; raises what `body_of` raises."""
-    async with body_of(request) as body:
+    async with body_of(request, at_most=at_most) as body:
         return body
 
 
-async def _read(request: Request, held: _Held) -> bytes:
+async def _read(request: Request, held: _Held, at_most: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     # As request.stream() reads it, without a generator for each body.
     while (message := await request.receive())["type"] == "http.request":
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > BODY_BYTES_MAX:
+        if size > at_most:
             raise BodyTooLargeError
         chunks.append(chunk)
         if size > LARGE_BODY_BYTES:
             ROOM.grow(held, size)
         if not message.get("more_body", False):
             return b"".join(chunks)
-    raise ClientDisconnect
+    raise ClientLeftError

@@ -1,7 +1,8 @@
 """Connections of the ingress, bounded: in the time and size of a request's head, and in their number. uvicorn bounds none of them.
 
-A connection waits for its client (for a head, or for the rest of a body) or is being answered. Those that wait are closed when there are
-too many, the one first that has waited for longest: a client that says nothing never keeps out one that does.
+A connection waits for its client (for a head, for the rest of a body, or to take its answer) or is being answered. Those that wait are
+closed when there are too many, the one first that has waited for longest: a client that says nothing, or takes nothing, never keeps out one
+that does. One that takes nothing at all of what is ready for it is closed in any case: its answer is memory that nobody gives back.
 """
 
 import asyncio
@@ -12,6 +13,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_DEADLINE_S = 10.0
 """From the connection, or from the first byte after the request before, to the end of the head."""
+
+UNREAD_DEADLINE_S = 30.0
+"""How long an answer may wait for its client to take more of it, once over 64 KiB of it wait."""
 
 HEAD_BYTES_MAX = 64 * 1024
 """Also of what may follow the chunks of a body."""
@@ -35,6 +39,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._is_in_head = False
         self._kept_bytes = 0  # that came since the parser last handed something on: of a head, or of what may follow a body
 
@@ -52,7 +57,22 @@ class Connection(HttpToolsProtocol):
         """Forget it."""
         self._waiting.pop(self, None)
         self._unset_deadline()
+        self._unset_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take more of its answer."""
+        super().pause_writing()
+        self._waiting[self] = None
+        self._unset_unread()
+        self._unread = self.loop.call_later(UNREAD_DEADLINE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it has taken most of what waited."""
+        self._unset_unread()
+        if not self._is_idle():
+            self._waiting.pop(self, None)
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless the parser has too much to keep after that."""
@@ -115,6 +135,11 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _unset_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _late(self) -> None:
         self._deadline = None

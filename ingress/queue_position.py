@@ -1,5 +1,6 @@
 """How many messages stand before one in its queue: its offset less what the sender has committed."""
 
+import asyncio
 import time
 
 from infra.kafka.group_log import GroupLog
@@ -16,14 +17,22 @@ class QueuePositions:
     def __init__(self, settings: Settings) -> None:
         self._log = GroupLog(settings, group="sender", timeout_s=_ASK_S)
         self._known: dict[tuple[str, int], tuple[float, int]] = {}
+        self._silent_at = -_FRESH_S
 
     async def position(self, topic: str, partition: int, offset: int) -> int | None:
-        """Return 1 for the message that is sent next, 2 for the one after it, ...; None when the broker does not say."""
+        """Return 1 for the message that is sent next, 2 for the one after it, ...; None when the broker does not say.
+
+        Nobody waits longer than two seconds for it, however many ask: their messages are stored already.
+        """
         asked_at, committed = self._known.get((topic, partition), (0.0, 0))
         if time.monotonic() - asked_at > _FRESH_S:
+            if time.monotonic() - self._silent_at < _FRESH_S:
+                return None
             try:
-                committed = await self._log.committed(topic, partition)
-            except AwayError:
+                async with asyncio.timeout(_ASK_S):
+                    committed = await self._log.committed(topic, partition)
+            except (AwayError, TimeoutError):
+                self._silent_at = time.monotonic()
                 return None
             self._known[topic, partition] = (time.monotonic(), committed)
         return max(1, offset - committed + 1)

@@ -55,6 +55,13 @@ def test_a_made_secret_gives_way_to_a_set_one(monkeypatch: pytest.MonkeyPatch) -
     assert settings.app_secrets == (b"new", b"old")
 
 
+def test_an_app_secret_of_commas_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not empty, so none would be made, and every webhook would be refused without a word why."""
+    monkeypatch.setenv("OTTLA_WHATSAPP_APP_SECRET", " , ")
+    with pytest.raises(SettingsError, match=r"^OTTLA_WHATSAPP_APP_SECRET cannot be used: .* no secret\.$"):
+        load_settings()
+
+
 def test_the_environment_wins_over_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable in the environment wins over one in `.env`; an empty one counts as not set."""
     (folder / ".env").write_text("OTTLA_PORT=9001\nOTTLA_PARTITIONS=4\nOTHER=x\n")

@@ -29,7 +29,8 @@ TIMEOUT_S = 15.0
 _LOOK_AGAIN_S = 0.05
 _REPLICATION_MAX = 3
 _STAMPED_BY = "message.timestamp.type"
-_LIMITS = ("max.message.bytes", "retention.ms")
+# Raised where they are smaller, never lowered. With one replica in sync what is acknowledged is lost with one disk.
+_LIMITS = ("max.message.bytes", "min.insync.replicas", "retention.ms")
 # A record's headers and Kafka's own framing come on top of its value.
 _RECORD_OVERHEAD_BYTES = 64 << 10
 

@@ -17,6 +17,7 @@ from infra.kafka.selection import Start
 from infra.settings import Settings
 from ingress.pages.live import LIFE_S, Said
 from ingress.pages.looking import Look, read_after, read_look
+from ingress.pages.open_streams import OpenStreams
 from ingress.pages.records import LINKED
 from ingress.pages.render import piece
 from ingress.pages.shown_records import shown_record
@@ -84,7 +85,7 @@ async def coming_records(request: Request, followed: Followed) -> AsyncGenerator
     state, look, came = request.app.state, followed.look, Came()
     begun = time.monotonic()
     reading = asyncio.create_task(_read(state.settings, followed, came), name="follow a topic")
-    state.streams.add(reading)
+    state.streams.add(reading, request.state.tenant)
     reading.add_done_callback(lambda task: _ended(task, state.streams))
     version, look_again_at, is_linked = "", begun, look.topic.name in LINKED
     try:
@@ -109,7 +110,7 @@ async def coming_records(request: Request, followed: Followed) -> AsyncGenerator
         reading.cancel()
 
 
-def _ended(task: "asyncio.Task[None]", streams: set[object]) -> None:
+def _ended(task: "asyncio.Task[None]", streams: OpenStreams) -> None:
     """Let go of a task, and take note of its error, which nobody else may be there to do."""
     streams.discard(task)
     if not task.cancelled():

@@ -174,7 +174,8 @@ async def _redrive_open(request: Request, cassandra: Cassandra) -> Response:
     twin = ["ottla", "dead-letters", "redrive", *(["--cause", cause] if cause else ["--all"])]
     twin += [*(["--stage", stage] if stage else []), "--execute"]
     async with redriver_of(request, cassandra) as redriver:
-        before = int(one_of(form, "total")[:9] or "0") if one_of(form, "total").isdigit() else 0
+        counted = one_of(form, "total")[:9]
+        before = int(counted) if counted.isascii() and counted.isdigit() else 0
         after: str | None = one_of(form, "after")
         clock = request.app.state.clock
         until = clock.monotonic() + (_WORK_S if is_done else 0.0)

@@ -23,9 +23,6 @@ from schemas.topics import DEAD_LETTERS, INBOUND, OUTBOUND, SENT, STATUS, Topic
 
 log = structlog.get_logger()
 
-STREAMS_MAX = 100
-"""Streams of one process at a time."""
-
 _RETRY_MS = 2000
 _FIGURES_S = 2.0
 _RECORDS = "records"
@@ -62,7 +59,7 @@ async def follow(request: Request) -> Response:
     view, state = VIEWS.get(name), request.app.state
     if view is None and name != _RECORDS:
         return Response("There is no such view.", status_code=404)
-    if len(state.streams) >= STREAMS_MAX or (view is not None and view.needs_history and state.cassandra is None):
+    if not state.streams.has_room(request.state.tenant) or (view is not None and view.needs_history and state.cassandra is None):
         return Response("Not now.", status_code=503, headers={"Retry-After": "5"})
     if view is not None:
         return _stream(request, _changes(request, view))
@@ -79,7 +76,7 @@ def _stream(request: Request, said: AsyncGenerator[Said, None]) -> Response:
 async def _events(request: Request, said: AsyncGenerator[Said, None]) -> AsyncIterator[bytes]:
     streams = request.app.state.streams
     ours = object()
-    streams.add(ours)
+    streams.add(ours, request.state.tenant)
     try:
         yield f"retry: {_RETRY_MS}\n\n".encode()
         async with aclosing(said) as all_said:

@@ -13,19 +13,21 @@ from ingress.pages.render import page
 
 _SEE_OTHER = 303
 _PRINTABLE_FROM = 0x21
+_PATH_LENGTH_MAX = 2_000
 
 
 async def show_login(request: Request) -> Response:
     """Show the form; who is logged in already goes on."""
     if request.state.session is not None:
         return RedirectResponse(local_path(request.query_params.get("next", "")), status_code=_SEE_OTHER)
-    return page(request, "login.html", next=request.query_params.get("next", ""), wrong=False)
+    return page(request, "login.html", next=request.query_params.get("next", "")[:_PATH_LENGTH_MAX], wrong=False)
 
 
 async def log_in(request: Request) -> Response:
     """Begin a session for a known key and go on to what was asked for; show the form again for any other."""
     form: dict[str, list[str]] = request.state.form
     given, way = (next(iter(form.get(name, [])), "") for name in ("key", "next"))
+    way = way[:_PATH_LENGTH_MAX]
     tenant = tenant_of_key(given.strip().encode("utf-8", "replace"), request.app.state.settings, request.app.state.config)
     seal_with = None if tenant is None else sealing_key_for(request, tenant)
     if tenant is None or seal_with is None:

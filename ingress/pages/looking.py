@@ -20,6 +20,7 @@ LISTED = 50
 _LOOK_S = 8.0
 _SCANNED_MAX = 50_000
 _DIGITS_MAX = 18
+OFFSET_MAX = 10**_DIGITS_MAX
 _PARTITION_MAX = 1 << 31
 _KEY_LENGTH_MAX = 1_000
 
@@ -89,7 +90,7 @@ def read_look(query: Mapping[str, str], topic: Topic, *, now_ms: int) -> Look:
     """Return what a query asks for; with a `problem` where it makes no sense. Pure."""
     begin, key, partition, after = (query.get(name, "").strip() for name in ("from", "key", "partition", "after"))
     given = Look(topic=topic, begin=begin, key=key, partition=partition, canaries=bool(query.get("canaries")))
-    if partition and not _is_number(partition, _PARTITION_MAX):
+    if partition and not is_number(partition, _PARTITION_MAX):
         return replace(given, problem="A partition is a number, counted from 0.")
     if len(key.encode("utf-8", "backslashreplace")) > _KEY_LENGTH_MAX:
         return replace(given, problem="No key is as long as that.")
@@ -107,7 +108,7 @@ def read_after(text: str, topic: Topic) -> dict[Place, int]:
     found: dict[Place, int] = {}
     for part in text.split(","):
         number, _, offset = part.partition(":")
-        if not _is_number(number, _PARTITION_MAX) or not _is_number(offset, 10**_DIGITS_MAX):
+        if not is_number(number, _PARTITION_MAX) or not is_number(offset, OFFSET_MAX):
             raise UsageError("There is no such page of these records: go back to the first one and on from there.")
         found[topic.name, int(number)] = int(offset)
     return found
@@ -170,5 +171,6 @@ async def _from(reader: Browser, look: Look) -> Seen:
     return Seen(found, written_after(places), is_more=False)
 
 
-def _is_number(text: str, below: int) -> bool:
+def is_number(text: str, below: int) -> bool:
+    """Tell whether a text is a number of usual digits below that."""
     return text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX + 1 and int(text) < below

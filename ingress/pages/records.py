@@ -11,6 +11,7 @@ from infra.decoded import decoded
 from infra.kafka.log_reader import log_reader
 from infra.kafka.record import Record
 from infra.record_lines import summary
+from ingress.pages.looking import OFFSET_MAX, is_number
 from ingress.pages.render import error_page, page, shown
 from ingress.pages.words import lines_of
 from schemas.topics import AGENTS, AUDIT, CONVERSATIONS_CHANGELOG, DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS
@@ -32,10 +33,10 @@ async def show_record(request: Request) -> Response:
         said = request.path_params
         is_admin = request.state.tenant == EVERY_TENANT
         topic = _OF_MESSAGES.get(said["topic"]) or (_OF_ALL.get(said["topic"]) if is_admin else None)
-        if topic is None or said["partition"] >= _PARTITION_MAX:
+        if topic is None or not is_number(said["partition"], _PARTITION_MAX) or not is_number(said["offset"], OFFSET_MAX):
             return _missing(request)
         async with log_reader(request.app.state.settings, topic) as reader:
-            record = await reader.read(said["partition"], said["offset"])
+            record = await reader.read(int(said["partition"]), int(said["offset"]))
         key = record.key.decode("utf-8", "backslashreplace") if record is not None else ""
         if record is None or not await _may_see(request, cassandra, key):
             return _missing(request)
@@ -77,4 +78,4 @@ def _missing(request: Request) -> Response:
     return error_page(request, 404, "There is no such record", "It may be older than what the log keeps, or another tenant's.")
 
 
-routes = [Route("/records/{topic}/{partition:int}/{offset:int}", show_record, methods=["GET"])]
+routes = [Route("/records/{topic}/{partition}/{offset}", show_record, methods=["GET"])]

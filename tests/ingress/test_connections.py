@@ -27,6 +27,7 @@ class Server:
         self.port = port
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.answer = b""
         self.asked = asyncio.Event()
         self.clients: list[Client] = []
 
@@ -34,7 +35,7 @@ class Server:
         self.asked.set()
         await self.may_answer.wait()
         request = Request(scope, receive)
-        await PlainTextResponse(str(len(await request.body())))(scope, receive, send)
+        await PlainTextResponse(self.answer or str(len(await request.body())))(scope, receive, send)
 
     async def connect(self) -> "Client":
         self.clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
@@ -259,3 +260,43 @@ def test_the_limit_of_open_files_bounds_the_connections(monkeypatch: pytest.Monk
         monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
         assert connections_allowed() == allowed
         assert given == set_to
+
+
+async def until_unread(count: int) -> None:
+    """Wait until so many answers wait for their clients."""
+    async with asyncio.timeout(SOON_S):
+        while sum(each._unread is not None for each in Connection._waiting) != count:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_does_not_take_its_answer_is_left(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for it is memory, and it would keep its place among the connections for good."""
+    monkeypatch.setattr(connections, "UNREAD_DEADLINE_S", 0.3)
+    server.answer = b"a" * (64 << 20)
+    greedy = await server.connect()
+    await greedy.send(GET)
+    await until_unread(1)
+    async with asyncio.timeout(SOON_S):
+        while Connection._waiting:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+    with pytest.raises(asyncio.IncompleteReadError):
+        await greedy.answer()
+
+
+async def test_clients_that_take_nothing_keep_nobody_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have waited for longest, so the next one has their place; who takes its answer late, but takes it, gets all of it."""
+    monkeypatch.setattr(Connection, "connections_max", 2)
+    server.answer = b"a" * (64 << 20)
+    greedy = await server.connect()
+    await greedy.send(GET)
+    await until_unread(1)
+    late = await server.connect()
+    await late.send(GET)
+    await until_unread(2)
+    server.answer = b"short"
+    honest = await server.connect()
+    await honest.send(GET)
+    assert await honest.answer() == 200
+    with pytest.raises(asyncio.IncompleteReadError):
+        await greedy.answer()
+    assert await late.answer() == 200

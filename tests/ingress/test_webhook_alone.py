@@ -3,20 +3,25 @@
 import asyncio
 import json
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from infra.clock import SystemClock
+from infra.config_tables import ConfigTables
 from infra.kafka.producer import ProduceError, Producer
+from infra.settings import Settings
 from infra.simulator.signing import dump, sign
 from infra.simulator.webhooks import text_body
 from ingress import webhook_to_raw
-from ingress.app import create_app
+from ingress.app import InstallationSecrets, create_app
 from ingress.webhook_to_raw import PATHS, WebhooksFirst, WebhookToRaw
 from schemas.channels import CHANNELS
 from schemas.codec import Headers
+from schemas.events.config import Account
 from tests.schemas.channels.whatsapp.bodies import stored
 
 _SECRET = b"a secret"
@@ -219,3 +224,33 @@ async def test_an_event_of_ours_is_no_webhook() -> None:
         log = _Log()
         response = await _webhook(log).receive(Request(_scope(body), _receiving(body)))
         assert (response.status_code, log.futures) == (400, [])
+
+
+async def test_secrets_are_put_together_once() -> None:
+    """And anew after each change; what was put together before all accounts were read is not kept."""
+    tables = ConfigTables(Settings(_env_file=None))
+    secrets = InstallationSecrets(Settings(whatsapp_app_secret=SecretStr("ours"), _env_file=None), tables)
+    assert secrets.app_secrets() == (b"ours",)
+    tables.accounts["a"] = Account(id="a", phone_number_id="1", tenant="acme", app_secret="theirs")
+    assert secrets.app_secrets() == (b"ours", b"theirs")
+    tables._started.set()
+    assert secrets.app_secrets() is secrets.app_secrets()
+    tables.accounts.clear()
+    for listener in tables._listeners:
+        listener("accounts", "a")
+    assert secrets.app_secrets() == (b"ours",)
+
+
+async def test_many_secrets_are_tried_where_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may post what none of a thousand accounts has signed: the others' webhooks do not wait for that."""
+    apart: list[int] = []
+
+    async def to_thread(verify: Any, body: bytes, *others: Any) -> Any:
+        apart.append(len(body))
+        return verify(body, *others)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    secrets = SimpleNamespace(complete=True, app_secrets=lambda _account=None: [b"%d" % number for number in range(1_000)])
+    webhook = WebhookToRaw(CHANNELS["whatsapp"], producer=_Log(full=1), secrets=cast("Any", secrets), clock=SystemClock())
+    answer = await webhook.receive(Request(_scope(_BODY, secret=b"of nobody"), _receiving(_BODY)))
+    assert (answer.status_code, apart) == (401, [len(_BODY)])

@@ -63,6 +63,15 @@ def test_the_configuration_of_a_topic() -> None:
     assert "retention.ms" not in accounts
 
 
+def test_replicas_in_sync_are_raised_where_there_are_three() -> None:
+    """What is acknowledged with one of them in sync is lost with one disk: also of a topic that somebody else made."""
+    actual = topic_config(RAW, replication=1)
+    row = admin.TopicOnBroker(topic=RAW, name="raw", partitions_wanted=3, partitions=3, replication=3, raw_days=7)
+    (raised,) = admin._entries_to_raise(row, actual)
+    assert (raised.name, raised.value) == ("min.insync.replicas", "2")
+    assert admin._entries_to_raise(row, actual | {"min.insync.replicas": "3"}) == []
+
+
 @pytest.mark.servers
 async def test_all_topics_are_made_once(settings: Settings) -> None:
     """The first call makes every topic with its partitions and limits, the second none."""

@@ -21,6 +21,7 @@ from ingress.pages.access import PageAccess, is_page
 from ingress.pages.counts import Counter
 from ingress.pages.events import FOLLOWED
 from ingress.pages.live import Turns
+from ingress.pages.open_streams import OpenStreams
 from schemas.events.config import Tenant
 
 ADMIN_KEY = "an-admin-key"
@@ -46,11 +47,11 @@ def site(cassandra: object = None, *, tenant: str = "acme", settings: Settings |
     settings = (settings or Settings(_env_file=None)).model_copy(update={"admin_key": SecretStr(ADMIN_KEY)})
     given: dict[str, Any] = {
         "settings": settings,
-        "config": SimpleNamespace(tenants={tenant: Tenant(id=tenant, key=TENANT_KEY)}, agents={}, accounts={}),
+        "config": SimpleNamespace(started=True, tenants={tenant: Tenant(id=tenant, key=TENANT_KEY)}, agents={}, accounts={}),
         "cassandra": cassandra,
         "clock": MovedClock(),
         "follower": Follower(settings, FOLLOWED),
-        "streams": set(),
+        "streams": OpenStreams(),
         "turns": Turns(),
         "counter": Counter(),
         "is_leaving": lambda: False,

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from starlette.routing import Route
+from starlette.types import Message
 
 from ingress.app import PAGES
 from ingress.pages.access import COOKIE, is_page
@@ -13,7 +14,7 @@ from schemas.events.config import Tenant
 from tests.ingress.pages.site import ADMIN_KEY, TENANT_KEY, browser, form_token, site
 
 ROUTES = [route for each in PAGES for route in each.routes]
-FILLED = {"id:path": "wa:1:2", "id": "x", "message": "m", "topic": "raw", "partition:int": "0", "offset:int": "0", "name": "x.css"}
+FILLED = {"id:path": "wa:1:2", "id": "x", "message": "m", "topic": "raw", "partition": "0", "offset": "0", "name": "x.css"}
 
 
 def path_of(route: Route) -> str:
@@ -141,6 +142,46 @@ async def test_too_large_forms_are_refused() -> None:
     async with browser(site()) as client:
         answer = await client.post("/login", content=b"&".join(b"a=1" for _ in range(5000)))
         assert answer.status_code == 413
+
+
+async def posted(path: str, messages: list[Message], *, length: int | None = None) -> int:
+    """Post to a page, message by message of what comes in; return the status of the answer. AssertionError if more is read than comes."""
+    app, sent = site(), list[Message]()
+    coming = iter(messages)
+
+    async def receive() -> Message:
+        message = next(coming, None)
+        assert message is not None, "it reads on"
+        return message
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [] if length is None else [(b"content-length", str(length).encode())]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+    await app(scope | {"scheme": "http", "server": ("ingress", 80), "root_path": ""}, receive, send)
+    status: int = sent[0]["status"]
+    return status
+
+
+async def test_of_strangers_nothing_is_read() -> None:
+    """But the form that they log in by, which is small."""
+    assert await posted("/conversations", []) == 303
+    assert await posted("/login", [], length=17_000) == 413
+    assert await posted("/login", [{"type": "http.request", "body": b"a" * 9_000, "more_body": True}] * 2) == 413
+
+
+async def test_a_browser_that_leaves_in_the_middle_of_a_form_is_no_error() -> None:
+    """It would be one of ours, with its stack in the log, that anybody can cause."""
+    half: Message = {"type": "http.request", "body": b"key=", "more_body": True}
+    assert await posted("/login", [half, {"type": "http.disconnect"}]) == 413
+
+
+async def test_what_is_asked_for_comes_back_short() -> None:
+    """The login form names where it leads to; nobody has us write megabytes of it."""
+    async with browser(site()) as client:
+        wrong = await client.post("/login", data={"key": "x", "next": "/" + "'" * 5_000})
+        assert (wrong.status_code, len(wrong.text) < 20_000) == (403, True)
 
 
 async def test_unknown_pages_say_so_in_a_sentence() -> None:

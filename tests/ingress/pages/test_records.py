@@ -32,7 +32,15 @@ async def test_a_record_is_shown_to_whom_it_belongs(cassandra: Cassandra, settin
         assert shown.status_code == 200
         for words in ("&#34;a&#34;: &#34;&lt;b&gt;\\u202e&#34;", "&lt;i&gt;", talk.key):
             assert words in shown.text
-        for other in ("/records/accounts/0/0", "/records/raw/2/999", "/records/raw/99/0", "/records/raw/99999999999/0", "/records/x/0/0"):
+        for other in (
+            "/records/accounts/0/0",
+            "/records/raw/2/999",
+            "/records/raw/99/0",
+            "/records/raw/99999999999/0",
+            "/records/x/0/0",
+            f"/records/raw/0/{'9' * 5_000}",
+            "/records/raw/0/²",
+        ):
             assert (await client.get(other)).status_code == 404, other
         await write_rows(cassandra, history_rows(Talk(contact=talk.contact, tenant=f"{tenant}-2").inbound("x", "hello", at_ms=NOON_MS + 1)))
         assert (await client.get(path)).status_code == 404
