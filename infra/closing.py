@@ -76,18 +76,18 @@ def stop_at_signal(stopping: asyncio.Event, told: Callable[[], None] = lambda: N
 async def until_stopped(batches: AsyncGenerator[T, None], stopping: asyncio.Event) -> AsyncGenerator[T, None]:
     """Yield what a generator does until `stopping` is set, also while it waits, and close it."""
     stops = asyncio.create_task(stopping.wait(), name="stop")
+    following: asyncio.Future[T | None] | None = None
     try:
         while not stopping.is_set():
             following = asyncio.ensure_future(anext(batches, None))
             await asyncio.wait({following, stops}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-                return
-            batch = following.result()
+            batch = following.result() if following.done() else None
             if batch is None:
                 return
             yield batch
     finally:
         stops.cancel()
+        if following is not None and not following.done():
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
         await batches.aclose()

@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_DEADLINE_S = 10.0
 """From the connection, or from the first byte after the request before, to the end of the head."""
 
-UNREAD_DEADLINE_S = 30.0
-"""How long an answer may wait for its client to take more of it, once over 64 KiB of it wait."""
+UNREAD_DEADLINE_S, TAKEN_BYTES_MIN = 30.0, 16 * 1024
+"""How much a client must take of its answer in what time, once over 64 KiB of it wait."""
 
 HEAD_BYTES_MAX = 64 * 1024
 """Also of what may follow the chunks of a body."""
@@ -65,7 +65,7 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
         self._waiting[self] = None
         self._unset_unread()
-        self._unread = self.loop.call_later(UNREAD_DEADLINE_S, self.transport.abort)
+        self._watch_unread()
 
     def resume_writing(self) -> None:
         """Go on: it has taken most of what waited."""
@@ -115,14 +115,15 @@ class Connection(HttpToolsProtocol):
         """Say that the client has sent all of its request: now it waits for us."""
         self._kept_bytes = 0
         super().on_message_complete()
-        if not self._is_idle():
+        if not self._is_idle() and self._unread is None:
             self._waiting.pop(self, None)
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
-        self._waiting.pop(self, None)
-        if not self.pipeline:
-            self._waiting[self] = None
+        if self._unread is None:
+            self._waiting.pop(self, None)
+            if not self.pipeline:
+                self._waiting[self] = None
         super().on_response_complete()
 
     def _is_idle(self) -> bool:
@@ -135,6 +136,16 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _watch_unread(self) -> None:
+        self._unread = self.loop.call_later(UNREAD_DEADLINE_S, self._late_to_take, self.transport.get_write_buffer_size())
+
+    def _late_to_take(self, waited: int) -> None:
+        """Close it if it has hardly taken anything of so many bytes; one that takes its answer slowly gets all of it."""
+        if waited - self.transport.get_write_buffer_size() < TAKEN_BYTES_MIN:
+            self.transport.abort()
+        else:
+            self._watch_unread()
 
     def _unset_unread(self) -> None:
         if self._unread is not None:

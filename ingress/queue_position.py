@@ -8,14 +8,15 @@ from infra.retries import AwayError
 from infra.settings import Settings
 
 _FRESH_S = 1.0
-_ASK_S = 2.0
+# The connection is made anew after a question that was not answered in time: that must show before whoever asked gives up.
+_ANSWER_S, _ASK_S = 1.5, 2.0
 
 
 class QueuePositions:
     """Asks the broker for the sender's committed offsets, at most once a second for each partition."""
 
     def __init__(self, settings: Settings) -> None:
-        self._log = GroupLog(settings, group="sender", timeout_s=_ASK_S)
+        self._log = GroupLog(settings, group="sender", timeout_s=_ANSWER_S)
         self._known: dict[tuple[str, int], tuple[float, int]] = {}
         self._silent_at = -_FRESH_S
 

@@ -1,10 +1,11 @@
 """infra.closing: what is under way ends in time once everything ends."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
-from infra.closing import Closing
+from infra.closing import Closing, until_stopped
 
 
 async def test_what_is_under_way_ends_when_all_does() -> None:
@@ -43,3 +44,45 @@ async def test_a_limit_of_its_own_stays(*, is_closed: bool) -> None:
 
     with pytest.raises(TimeoutError):
         await work()
+
+
+async def numbers(closed: list[bool], *, endless: bool) -> AsyncGenerator[int, None]:
+    try:
+        yield 1
+        yield 2
+        if endless:
+            await asyncio.Event().wait()
+    finally:
+        closed.append(True)
+
+
+async def test_until_stopped_gives_all_there_is() -> None:
+    """And closes what it read from."""
+    closed: list[bool] = []
+    assert [each async for each in until_stopped(numbers(closed, endless=False), asyncio.Event())] == [1, 2]
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("how", ["told", "cancelled"])
+async def test_until_stopped_ends_while_it_waits(how: str) -> None:
+    """Told to, it ends; cancelled, it is cancelled; either way what it read from is closed."""
+    closed: list[bool] = []
+    stopping, seen = asyncio.Event(), list[int]()
+
+    async def read() -> None:
+        async for each in until_stopped(numbers(closed, endless=True), stopping):
+            seen.append(each)
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(10):
+        while len(seen) < 2:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if how == "told":
+            stopping.set()
+            await reading
+        else:
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+    assert (seen, closed) == ([1, 2], [True])

@@ -145,17 +145,12 @@ async def platform_ids_of(cassandra: Cassandra, sends: Iterable[tuple[str, str]]
     by_account: dict[str, list[str]] = defaultdict(list)
     for conversation, send in sends:
         by_account[account_of_key(conversation)].append(send)
+    new = [(_SELECT_PLATFORM_IDS, (account, some)) for account, its in by_account.items() for some in in_parts(its)]
+    old = [(_SELECT_OLD_PLATFORM_IDS, (some,)) for some in in_parts([send for its in by_account.values() for send in its])]
     named: dict[str, dict[str, None]] = defaultdict(dict)
-
-    async def ask(questions: list[tuple[str, tuple[object, ...]]]) -> None:
-        for found in await asyncio.gather(*(cassandra.execute(*question) for question in questions)):
-            for each in found:
-                named[each["send"]][each["platform_id"]] = None
-
-    await ask([(_SELECT_PLATFORM_IDS, (account, some)) for account, its in by_account.items() for some in in_parts(its)])
-    # Whatever has been written since is all in the one table.
-    older = [send for its in by_account.values() for send in its if send not in named]
-    await ask([(_SELECT_OLD_PLATFORM_IDS, (some,)) for some in in_parts(older)])
+    for found in await asyncio.gather(*(cassandra.execute(*question) for question in (*new, *old))):
+        for each in found:
+            named[each["send"]][each["platform_id"]] = None
     return {send: list(ids) for send, ids in named.items()}
 
 

@@ -198,10 +198,13 @@ class BoundedReader:
             return {}
         self._assign_unread(places)
         begins = await self._asked(self._consumer.beginning_offsets(places))
-        return {place: self._older_part(place, left[place], gone) for place in places if left[place].at < begins[place]}
+        return {place: self._older_part(place, left, gone) for place in places if left[place].at < begins[place]}
 
-    async def _older_part(self, place: TopicPartition, part: _Part, gone: Gone | None) -> AsyncGenerator[list[Record], None]:
+    async def _older_part(
+        self, place: TopicPartition, left: dict[TopicPartition, _Part], gone: Gone | None
+    ) -> AsyncGenerator[list[Record], None]:
         """Yield what the log does not have of a stretch, also what it forgets meanwhile, and have the consumer go on behind it."""
+        part = left[place]
         topic, number = part.stretch.topic, part.stretch.partition
         while self._older is not None:
             begin: int = (await self._asked(self._consumer.beginning_offsets([place])))[place]
@@ -218,6 +221,9 @@ class BoundedReader:
                 async for records in batches:
                     yield records
             part.at = upto
+        if part.at >= part.end:
+            del left[place]  # the log may begin anywhere behind it, so nothing is to be looked for there
+            return
         self._consumer.seek(place, part.at)
         self._consumer.resume(place)
 
@@ -262,20 +268,21 @@ class BoundedReader:
                 position = await self._consumer.position(place)
                 begins_at = records[0].offset if records else position
                 if gone is not None and begins_at > part.at:
-                    await self._look_for_gone(place, part, gone)
-                part.at = max(part.at, position)
-                if position >= part.end:
+                    await self._look_for_gone(place, part, begins_at, gone)
+                # The position may be behind a hole that is not seen yet: behind the records in hand the log may have lost some meanwhile.
+                part.at = max(part.at, records[-1].offset + 1 if records and gone is not None else position)
+                if part.at >= part.end:
                     del left[place]
                     self._consumer.pause(place)
             if within := deque(record_of(each, part.stretch.topic) for each in records if each.offset < part.end):
                 fetched[place] = within
         return fetched
 
-    async def _look_for_gone(self, place: TopicPartition, part: _Part, gone: Gone) -> None:
-        """Tell of what is missing before the next record, unless it never was there: the log begins behind it then."""
+    async def _look_for_gone(self, place: TopicPartition, part: _Part, upto: int, gone: Gone) -> None:
+        """Tell of what is missing before the next record, at `upto`, unless it never was there: the log begins behind it then."""
         begin = (await self._asked(self._consumer.beginning_offsets([place])))[place]
         if begin > part.at:
-            gone(part.missing(begin))
+            gone(part.missing(min(begin, upto)))
 
     async def run(
         self,

@@ -249,6 +249,26 @@ async def test_what_retention_takes_after_the_plan_is_said(settings: Settings) -
     assert wrong(settings) == []
 
 
+async def test_what_the_archive_has_alone_is_read_without_the_log(settings: Settings) -> None:
+    """The log begins far behind it: nothing is missing there, also not of an archive that begins behind a hole itself."""
+    await make_topics(settings, RAW)
+    await fill(settings, 200)
+    was = await everything(settings, with_archive=False)
+    await forget(settings, RAW, {0: 5, 1: 5})
+    await archived(settings)
+    await fill(settings, 100, first=200)
+    await archived(settings)
+    await forget(settings, RAW, {number: len(was[number]) + 20 for number in was})
+    async with reading(settings, with_archive=True) as reader:
+        stretches = [Stretch(topic=RAW.name, partition=number, start=5, end=len(was[number]) - 10) for number in was]
+        found = [record async for records in reader.read(stretches) for record in records]
+        assert sorted((each.partition, each.offset) for each in found) == [
+            (each.partition, at) for each in stretches for at in range(5, each.end)
+        ]
+        one = Stretch(topic=RAW.name, partition=0, start=5, end=6)
+        assert [each.offset async for records in reader.read([one]) for each in records] == [5]
+
+
 async def test_stopped_while_the_broker_does_not_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends it at once, with what was written so far in the manifest."""
     await make_topics(settings, RAW)

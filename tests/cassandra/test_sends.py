@@ -112,6 +112,10 @@ async def test_another_accounts_status_settles_nothing(cassandra: Cassandra, ten
     message = await read_message(cassandra, tenant=tenant, message_id=talk.send(CAUSE))
     assert message is not None
     assert message.platform_ids == [talk.wamid("y")]
+    await write(cassandra, [talk.status(talk.wamid("z"), "read", at_ms=NOON_MS + 2_000, send=talk.send(CAUSE))])
+    message = await read_message(cassandra, tenant=tenant, message_id=talk.send(CAUSE))
+    assert message is not None
+    assert sorted(message.platform_ids) == [talk.wamid("y"), talk.wamid("z")]
 
 
 @pytest.mark.parametrize("reverse", [False, True])

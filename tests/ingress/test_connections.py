@@ -59,6 +59,11 @@ class Client:
             await self._reader.readexactly(length)
         return int(head.split()[1])
 
+    async def take(self, most: int) -> bytes:
+        """Read some of what came."""
+        async with asyncio.timeout(SOON_S):
+            return await self._reader.read(most)
+
     async def is_closed(self) -> bool:
         """Wait for the server's end of the connection."""
         async with asyncio.timeout(SOON_S):
@@ -283,13 +288,15 @@ async def test_a_client_that_does_not_take_its_answer_is_left(server: Server, mo
         await greedy.answer()
 
 
-async def test_clients_that_take_nothing_keep_nobody_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pipelined", [1, 2])
+async def test_clients_that_take_nothing_keep_nobody_out(server: Server, monkeypatch: pytest.MonkeyPatch, pipelined: int) -> None:
     """They have waited for longest, so the next one has their place; who takes its answer late, but takes it, gets all of it."""
     monkeypatch.setattr(Connection, "connections_max", 2)
     server.answer = b"a" * (64 << 20)
     greedy = await server.connect()
-    await greedy.send(GET)
+    await greedy.send(GET * pipelined)
     await until_unread(1)
+    await greedy.send(GET)  # to ask for more is not to take anything
     late = await server.connect()
     await late.send(GET)
     await until_unread(2)
@@ -300,3 +307,19 @@ async def test_clients_that_take_nothing_keep_nobody_out(server: Server, monkeyp
     with pytest.raises(asyncio.IncompleteReadError):
         await greedy.answer()
     assert await late.answer() == 200
+
+
+async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is for taking anything, not for the whole answer."""
+    monkeypatch.setattr(connections, "UNREAD_DEADLINE_S", 0.2)
+    server.answer = b"a" * (24 << 20)
+    slow = await server.connect()
+    await slow.send(GET)
+    await until_unread(1)
+    read, began = 0, asyncio.get_running_loop().time()
+    while read < len(server.answer):
+        piece = await slow.take(256 * 1024)
+        assert piece
+        read += len(piece)
+        await asyncio.sleep(0.01)
+    assert asyncio.get_running_loop().time() - began > 0.4
