@@ -28,7 +28,8 @@ from infra.simulator.signing import sign
 from infra.warm import WarmProcess, start_warm
 
 ROLES = ("ingress", "streams", "sinks")
-READY_S = 60.0
+# Beside a fault run in the same suite two cores are shared by some thirty processes.
+READY_S = 120.0
 
 
 def free_port() -> int:
@@ -254,7 +255,7 @@ class Installation(Outside):
         return role
 
     async def ready(self, name: str) -> None:
-        """Wait until a role says that it is ready; AssertionError if it ends or takes over a minute."""
+        """Wait until a role says that it is ready; AssertionError if it ends or takes over two minutes."""
         role = self.running[name]
         with suppress(TimeoutError):
             async with asyncio.timeout(READY_S):
