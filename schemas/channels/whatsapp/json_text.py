@@ -19,6 +19,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 _ESCAPES = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _STRINGS = re.compile(r'"[^"\\\x00-\x1f]*+"')
 _SCALARS = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+|true|false|null")
+_MARKS = re.compile(r"[#$(;kx]")
 _ILLEGAL = re.compile(r"[^\[\](},;#]")
 _MISPLACED = re.compile(r"[\[(,;][,;\]}]|[#\]}][#\[(]")
 _OPENED_BY = {"]": "[", "}": "(", ",": "[", ";": "("}
@@ -99,7 +100,10 @@ def tree_of(text: str) -> Any:
 def is_json(text: str) -> bool:
     """Tell whether the text is one JSON value, in linear time and without recursion, however deep it nests."""
     # Escapes exist in strings only: the letter that replaces one is illegal anywhere else.
-    bare = _SCALARS.sub("#", _STRINGS.sub("$", _ESCAPES.sub("x", text)))
+    unescaped = _ESCAPES.sub("x", text)
+    if _MARKS.search(_STRINGS.sub("", unescaped)):
+        return False  # what we put in the place of others would stand for itself
+    bare = _SCALARS.sub("#", _STRINGS.sub("$", unescaped))
     for blank in " \t\n\r":
         bare = bare.replace(blank, "")
     # Objects that have members open with `(` and part them with `;`, so that what is left of `{`, `:` and `$` is misplaced.

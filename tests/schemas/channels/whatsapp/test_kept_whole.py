@@ -11,7 +11,7 @@ from schemas.channels.whatsapp.json_text import is_json
 from schemas.codec import DecodeError, decode
 from schemas.events.webhook_part import WebhookPart
 from schemas.topics import BODY_BYTES_MAX, RAW
-from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL, UNHURRIED, body, message, split, value
+from tests.schemas.channels.whatsapp.bodies import ACCOUNT, CHANNEL, RECEIVED_AT_MS, UNHURRIED, body, message, split, value
 
 _GOOD = json.dumps(message()).encode()
 _DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -181,6 +181,13 @@ _PIECES = st.sampled_from(
         "\\ud800",
         "é",
         "\x00",
+        # What the check itself puts in the place of other things.
+        ";",
+        "#",
+        "$",
+        "(",
+        "k",
+        "x",
     ]
 )
 
@@ -200,6 +207,13 @@ def test_check_without_recursion_agrees_with_a_parser(text: str) -> None:
     except (ValueError, ZeroDivisionError):
         expected = False
     assert is_json(text) is expected
+
+
+@pytest.mark.parametrize("broken", [b"1;2", b"#", b"$", b"(]", b'{"a"k1}', b"[(1]", b"x"])
+def test_a_key_twice_and_broken_behind_it_is_refused(broken: bytes) -> None:
+    """The decoder stops at the key: that the rest is no JSON is found all the same, and nothing is made of it."""
+    with pytest.raises(BodyRefusedError, match="not JSON"):
+        CHANNEL.split(b'{"entry":[{"changes":[{"a":1,"a":2},' + broken + b"]}]}", received_at_ms=RECEIVED_AT_MS)
 
 
 def _filled(before: bytes, unit: bytes, after: bytes) -> bytes:
