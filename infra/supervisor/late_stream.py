@@ -11,23 +11,23 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
-_LINES_MAX = 10_000
+_SIZE_MAX = 4 << 20
 
 
 class LateStream:
     """Takes text at once, and writes it from a thread of its own to what is behind `stream`.
 
-    What is too much (over `lines_max` texts wait) is dropped, and a line says how many once the reader goes on. `on_broken` is called, in
-    that thread, when the reader has gone away.
+    What is too much (over `size_max` characters wait) is dropped, and a line says how many lines that were once the reader goes on.
+    `on_broken` is called, in that thread, when the reader has gone away.
     """
 
-    def __init__(self, stream: TextIO, *, on_broken: Callable[[], None] = lambda: None, lines_max: int = _LINES_MAX) -> None:
+    def __init__(self, stream: TextIO, *, on_broken: Callable[[], None] = lambda: None, size_max: int = _SIZE_MAX) -> None:
         stream.flush()
         # Past Python's own buffer: its lock would be held by a thread that waits, and the process could not end.
         self._file, self._encoding = stream.fileno(), stream.encoding or "utf-8"
-        self._on_broken, self._lines_max = on_broken, lines_max
+        self._on_broken, self._size_max = on_broken, size_max
         self._waiting: deque[str] = deque()
-        self._dropped = 0
+        self._size = self._dropped = 0
         self._is_writing = False
         self._moved = threading.Condition()
         threading.Thread(target=self._run, name="stream", daemon=True).start()
@@ -35,8 +35,9 @@ class LateStream:
     def write(self, text: str) -> int:
         """Take text that ends with a line."""
         with self._moved:
-            if len(self._waiting) < self._lines_max:
+            if self._size + len(text) <= self._size_max:
                 self._waiting.append(text)
+                self._size += len(text)
                 self._moved.notify_all()
             else:
                 self._dropped += 1
@@ -63,12 +64,12 @@ class LateStream:
                 if self._dropped:
                     texts.append(f"({self._dropped} lines are left out: nobody read them)\n")
                 self._waiting.clear()
-                self._dropped, self._is_writing = 0, True
+                self._size, self._dropped, self._is_writing = 0, 0, True
             try:
                 self._put("".join(texts).encode(self._encoding, "backslashreplace"))
             except OSError:
                 with self._moved:
-                    self._is_writing, self._lines_max = False, 0
+                    self._is_writing, self._size_max = False, 0
                     self._waiting.clear()
                     self._moved.notify_all()
                 self._on_broken()

@@ -23,7 +23,7 @@ def pipe() -> Iterator[tuple[int, TextIO]]:
 def test_a_reader_that_stands_still_holds_up_nobody(pipe: tuple[int, TextIO]) -> None:
     """All is taken at once; once it reads on it gets the lines in order, and is told how many are left out."""
     read_end, stream = pipe
-    late = LateStream(stream, lines_max=50)
+    late = LateStream(stream, size_max=50 * len(LINE))
     for _ in range(200):
         late.write(LINE)
         late.drain(0.001)
