@@ -27,7 +27,7 @@ from ingress.splitting import SplittingEndedError
 from ingress.takes import Parameter, takes
 from schemas.channels.base import BodyRefusedError, Channel, Part
 from schemas.codec import cloud_event_headers
-from schemas.ids import NOBODY, event_id, split_conversation_key
+from schemas.ids import account_of_key, event_id
 from schemas.topics import BODY_BYTES_MAX, STATUS
 
 log = structlog.get_logger()
@@ -131,7 +131,7 @@ class WebhookToRaw:
     async def _may_be_of(self, parts: Sequence[Part], body: bytes, headers: Mapping[str, str]) -> bool:
         """Tell whether whoever signed the body may speak for every account in it: one tenant's secret is nobody else's."""
         count = len(self._secrets.app_secrets())
-        for account in {split_conversation_key(part.key)[1] for part in parts} - {NOBODY}:
+        for account in {account_of_key(part.key) for part in parts} - {""}:
             secrets = self._secrets.app_secrets(account)
             if len(secrets) < count and not await self._verify(body, headers, secrets):
                 return False

@@ -15,7 +15,6 @@ _CALLBACK = re.compile(r"o1\.([0-9a-f]{32})\.([0-9a-f]{8})")
 
 
 NOBODY = "-"
-_KEY_PARTS = 3
 """Stands in a conversation's key for an account or a contact that was not named."""
 
 
@@ -45,8 +44,11 @@ def split_conversation_key(key: str) -> tuple[str, str, str]:
 
 def account_of_key(key: str) -> str:
     """Return the account as a conversation's key spells it; empty for what is no such key, and where nobody's account is known."""
-    parts = key.split(":")
-    return parts[1] if len(parts) == _KEY_PARTS and parts[1] != NOBODY else ""
+    try:
+        _, account, _ = split_conversation_key(key)
+    except ValueError:
+        return ""
+    return account if account != NOBODY else ""
 
 
 def event_id(*parts: str) -> str:

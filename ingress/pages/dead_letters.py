@@ -28,6 +28,7 @@ from ingress.dead_letters_to_topics import Planned, Redriven, read_after
 from ingress.pages.downloads import Cell, Part, download, is_wanted
 from ingress.pages.forms import all_of, one_of
 from ingress.pages.live import Item, version_of
+from ingress.pages.looking import OFFSET_MAX, is_number
 from ingress.pages.render import error_page, page, piece, shown
 
 _LISTED = 50
@@ -175,7 +176,7 @@ async def _redrive_open(request: Request, cassandra: Cassandra) -> Response:
     twin += [*(["--stage", stage] if stage else []), "--execute"]
     async with redriver_of(request, cassandra) as redriver:
         counted = one_of(form, "total")[:9]
-        before = int(counted) if counted.isascii() and counted.isdigit() else 0
+        before = int(counted) if is_number(counted, OFFSET_MAX) else 0
         after: str | None = one_of(form, "after")
         clock = request.app.state.clock
         until = clock.monotonic() + (_WORK_S if is_done else 0.0)

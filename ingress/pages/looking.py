@@ -21,7 +21,7 @@ _LOOK_S = 8.0
 _SCANNED_MAX = 50_000
 _DIGITS_MAX = 18
 OFFSET_MAX = 10**_DIGITS_MAX
-_PARTITION_MAX = 1 << 31
+PARTITION_MAX = 1 << 31
 _KEY_LENGTH_MAX = 1_000
 
 
@@ -90,7 +90,7 @@ def read_look(query: Mapping[str, str], topic: Topic, *, now_ms: int) -> Look:
     """Return what a query asks for; with a `problem` where it makes no sense. Pure."""
     begin, key, partition, after = (query.get(name, "").strip() for name in ("from", "key", "partition", "after"))
     given = Look(topic=topic, begin=begin, key=key, partition=partition, canaries=bool(query.get("canaries")))
-    if partition and not is_number(partition, _PARTITION_MAX):
+    if partition and not is_number(partition, PARTITION_MAX):
         return replace(given, problem="A partition is a number, counted from 0.")
     if len(key.encode("utf-8", "backslashreplace")) > _KEY_LENGTH_MAX:
         return replace(given, problem="No key is as long as that.")
@@ -108,7 +108,7 @@ def read_after(text: str, topic: Topic) -> dict[Place, int]:
     found: dict[Place, int] = {}
     for part in text.split(","):
         number, _, offset = part.partition(":")
-        if not is_number(number, _PARTITION_MAX) or not is_number(offset, OFFSET_MAX):
+        if not is_number(number, PARTITION_MAX) or not is_number(offset, OFFSET_MAX):
             raise UsageError("There is no such page of these records: go back to the first one and on from there.")
         found[topic.name, int(number)] = int(offset)
     return found

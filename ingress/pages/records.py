@@ -11,7 +11,7 @@ from infra.decoded import decoded
 from infra.kafka.log_reader import log_reader
 from infra.kafka.record import Record
 from infra.record_lines import summary
-from ingress.pages.looking import OFFSET_MAX, is_number
+from ingress.pages.looking import OFFSET_MAX, PARTITION_MAX, is_number
 from ingress.pages.render import error_page, page, shown
 from ingress.pages.words import lines_of
 from schemas.topics import AGENTS, AUDIT, CONVERSATIONS_CHANGELOG, DEAD_LETTERS, INBOUND, LEDGER, OUTBOUND, RAW, SENT, STATUS
@@ -23,7 +23,6 @@ LINKED = frozenset(_OF_MESSAGES.keys() | _OF_ALL.keys())
 """The topics whose records have a page: the others hold secrets. Those that hold no messages are the administrator's."""
 
 _VALUE_LENGTH_MAX = 64 * 1024
-_PARTITION_MAX = 1 << 31
 
 
 async def show_record(request: Request) -> Response:
@@ -33,7 +32,7 @@ async def show_record(request: Request) -> Response:
         said = request.path_params
         is_admin = request.state.tenant == EVERY_TENANT
         topic = _OF_MESSAGES.get(said["topic"]) or (_OF_ALL.get(said["topic"]) if is_admin else None)
-        if topic is None or not is_number(said["partition"], _PARTITION_MAX) or not is_number(said["offset"], OFFSET_MAX):
+        if topic is None or not is_number(said["partition"], PARTITION_MAX) or not is_number(said["offset"], OFFSET_MAX):
             return _missing(request)
         async with log_reader(request.app.state.settings, topic) as reader:
             record = await reader.read(int(said["partition"]), int(said["offset"]))

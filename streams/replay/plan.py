@@ -116,7 +116,7 @@ async def make_plan(reader: BoundedReader, settings: Settings, request: Request,
         for number, end in sorted(ends.items())
     ]
     raw = [narrowed(each, request) for each in by_time]
-    gone_before = await _gone_before(reader, state)
+    gone_before = await _gone_before(reader, state, ends)
     unhandled = sum(max(0, min(until[number], end) - max(since[number], handled[number])) for number, end in ends.items())
     if not any(each.last > each.first for each in raw):
         span = f"between {shown_time(request.from_ms)} and {shown_time(request.to_ms)} (UTC)"
@@ -148,14 +148,13 @@ async def make_plan(reader: BoundedReader, settings: Settings, request: Request,
     )
 
 
-async def _gone_before(reader: BoundedReader, state: dict[int, int]) -> int:
+async def _gone_before(reader: BoundedReader, state: dict[int, int], ends: dict[int, int]) -> int:
     """Return from when on there is everything of what is read from these offsets of [raw] on, if some of it is gone; 0 if nothing is.
 
     That is the latest of the times at which the partitions begin. One that is empty tells of none.
     """
     begins = await reader.beginnings(RAW.name)
     cut = [Stretch(topic=RAW.name, partition=number, start=begin, end=begin + 1) for number, begin in begins.items() if begin > 0]
-    ends = await reader.ends(RAW.name)
     cut = [each for each in cut if state[each.partition] <= each.start < ends[each.partition]]
     if not cut:
         return 0

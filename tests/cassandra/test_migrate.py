@@ -71,15 +71,21 @@ async def test_several_at_once_apply_each_once(new_settings: Settings) -> None:
     assert lock == []
 
 
+async def held_up(settings: Settings, cassandra: Cassandra, migrations: Path) -> asyncio.Task[list[str]]:
+    """Begin to apply a third migration while another process holds the lock: that waits."""
+    await migrate(cassandra, keyspace=settings.keyspace, folder=migrations)
+    await cassandra.execute("INSERT INTO schema_lock (name, owner) VALUES ('migrate', 'other') IF NOT EXISTS")
+    (migrations / "0003_third.cql").write_text("CREATE TABLE IF NOT EXISTS third (id int PRIMARY KEY);")
+    waiting = asyncio.create_task(migrate(cassandra, keyspace=settings.keyspace, folder=migrations))
+    done, _ = await asyncio.wait([waiting], timeout=1)
+    assert not done
+    return waiting
+
+
 @pytest.mark.servers
 async def test_a_lock_held_by_another_is_waited_for(new_settings: Settings, cassandra: Cassandra, migrations: Path) -> None:
     """While another process holds the lock nothing is applied; when it lets go, the rest is."""
-    await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations)
-    await cassandra.execute("INSERT INTO schema_lock (name, owner) VALUES ('migrate', 'other') IF NOT EXISTS")
-    (migrations / "0003_third.cql").write_text("CREATE TABLE IF NOT EXISTS third (id int PRIMARY KEY);")
-    waiting = asyncio.create_task(migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations))
-    done, _ = await asyncio.wait([waiting], timeout=1)
-    assert not done
+    waiting = await held_up(new_settings, cassandra, migrations)
     await cassandra.execute("DELETE FROM schema_lock WHERE name = 'migrate' IF EXISTS")
     assert await waiting == ["0003_third"]
 
@@ -89,12 +95,7 @@ async def test_a_lock_that_is_left_behind_holds_nobody_up_once_all_is_done(
     new_settings: Settings, cassandra: Cassandra, migrations: Path
 ) -> None:
     """Its holder was killed before it let go, or its last request was lost: who waits sees that nothing is missing any more."""
-    await migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations)
-    await cassandra.execute("INSERT INTO schema_lock (name, owner) VALUES ('migrate', 'other') IF NOT EXISTS")
-    (migrations / "0003_third.cql").write_text("CREATE TABLE IF NOT EXISTS third (id int PRIMARY KEY);")
-    waiting = asyncio.create_task(migrate(cassandra, keyspace=new_settings.keyspace, folder=migrations))
-    done, _ = await asyncio.wait([waiting], timeout=0.5)
-    assert not done
+    waiting = await held_up(new_settings, cassandra, migrations)
     third = read_migrations(migrations)[-1]
     await cassandra.execute("INSERT INTO @.schema_migrations (name, checksum) VALUES (?, ?)", (third.name, third.checksum))
     async with asyncio.timeout(30):

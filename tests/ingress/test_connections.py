@@ -274,13 +274,19 @@ async def until_unread(count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def asking(server: Server, answer: bytes, count: int = 1) -> Client:
+    """Return a client that has asked so often for an answer which waits for it."""
+    server.answer = answer
+    client = await server.connect()
+    await client.send(GET * count)
+    await until_unread(1)
+    return client
+
+
 async def test_a_client_that_does_not_take_its_answer_is_left(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for it is memory, and it would keep its place among the connections for good."""
     monkeypatch.setattr(connections, "UNREAD_DEADLINE_S", 0.3)
-    server.answer = b"a" * (64 << 20)
-    greedy = await server.connect()
-    await greedy.send(GET)
-    await until_unread(1)
+    greedy = await asking(server, b"a" * (64 << 20))
     async with asyncio.timeout(SOON_S):
         while Connection._waiting:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
@@ -292,10 +298,7 @@ async def test_a_client_that_does_not_take_its_answer_is_left(server: Server, mo
 async def test_clients_that_take_nothing_keep_nobody_out(server: Server, monkeypatch: pytest.MonkeyPatch, pipelined: int) -> None:
     """They have waited for longest, so the next one has their place; who takes its answer late, but takes it, gets all of it."""
     monkeypatch.setattr(Connection, "connections_max", 2)
-    server.answer = b"a" * (64 << 20)
-    greedy = await server.connect()
-    await greedy.send(GET * pipelined)
-    await until_unread(1)
+    greedy = await asking(server, b"a" * (64 << 20), pipelined)
     await greedy.send(GET)  # to ask for more is not to take anything
     late = await server.connect()
     await late.send(GET)
@@ -312,10 +315,7 @@ async def test_clients_that_take_nothing_keep_nobody_out(server: Server, monkeyp
 async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is for taking anything, not for the whole answer."""
     monkeypatch.setattr(connections, "UNREAD_DEADLINE_S", 0.2)
-    server.answer = b"a" * (24 << 20)
-    slow = await server.connect()
-    await slow.send(GET)
-    await until_unread(1)
+    slow = await asking(server, b"a" * (24 << 20))
     read, began = 0, asyncio.get_running_loop().time()
     while read < len(server.answer):
         piece = await slow.take(256 * 1024)

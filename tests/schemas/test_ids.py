@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.ids import (
+    account_of_key,
     callback_data,
     conversation_key,
     event_id,
@@ -114,3 +115,9 @@ def test_foreign_callback_data_are_not_ours(data: str) -> None:
 def test_callback_data_nearly_ours_are_not_ours(data: str) -> None:
     """One character too many or wrong, and they count for nothing."""
     assert read_callback_data(data) is None
+
+
+@pytest.mark.parametrize(("key", "account"), [("wa:1:2", "1"), ("wa:-:-", ""), ("wa:1", ""), ("wa:1:2:3", ""), ("", "")])
+def test_whose_a_key_is(key: str, account: str) -> None:
+    """Nobody's, and what is no such key, belong to no account."""
+    assert account_of_key(key) == account
